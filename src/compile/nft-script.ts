@@ -1,0 +1,260 @@
+/**
+ * Rulesets as text for `nft -f`. The only module that knows nft's syntax (nft(8), versions 1.0.6 and later).
+ *
+ * Nothing that a person wrote reaches this text unchecked: names match `[a-z0-9-]`, interfaces are allow-listed by
+ * the configuration, and everything else is a number.
+ */
+import { createHash } from 'node:crypto'
+import { format4, format6, mask4, mask6 } from '../policy/prefix.ts'
+import { LOG_LIMIT } from './compile.ts'
+import type { Delta, Entry } from './delta.ts'
+import { splitKey } from './lookup-tables.ts'
+import type { Chain, LearnedSet, LookupKey, LookupTable, Rule, Ruleset, Total } from './ruleset.ts'
+
+export const TABLE = 'inet egress25'
+export const TOTALS_SET = 'totals'
+export const APPLIED_SET = 'applied'
+
+/** Elements in one command: large enough to be quick, small enough that an error message stays readable. */
+const BATCH = 10_000
+
+/** A SYN without ACK, RST or FIN: the first packet of a connection (RFC 9293 §3.5). */
+const FIRST = 'tcp flags & (fin | syn | rst | ack) == syn'
+
+/** Bytes of a logged packet that are kept: both IP headers with options, and all of TCP's. */
+const SNAPLEN = 128
+
+/** A whole ruleset, and the digest by which it is recognised in the kernel. */
+export interface Script {
+  readonly text: string
+  /** 128 bits in hexadecimal. */
+  readonly digest: string
+}
+
+/**
+ * Replaces the table as a whole, in one transaction. The first line makes sure that there is something to delete:
+ * `destroy` would say the same, but nft 1.0.6 does not know it.
+ */
+export function renderReplacement(ruleset: Ruleset): Script {
+  const body = [
+    ...ruleset.tables.map(tableBlock),
+    ...ruleset.learned.map(learnedBlock),
+    totalsBlock(ruleset.totals),
+    appliedBlock(),
+    ...chainsFirstToLast(ruleset.chains).map(chainBlock),
+  ].join('\n')
+  const elements = ruleset.tables.flatMap((table) => elementCommands('add', table, allEntries(table)))
+  const content = `table ${TABLE} {\n${body}}\n${elements.map(line).join('')}`
+  const digest = createHash('sha256').update(content).digest('hex').slice(0, 32)
+  const text = `table ${TABLE}\ndelete table ${TABLE}\n${content}add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`
+  return { text, digest }
+}
+
+/**
+ * Turns one ruleset in the kernel into another. The transaction deletes the mark of the old one, so it fails as a
+ * whole when the kernel holds something else.
+ */
+export function renderDelta(delta: Delta, from: Script['digest'], to: Script['digest']): string {
+  const reset = [...delta.changedChains, ...delta.removedChains]
+  const filled = [...delta.addedChains, ...delta.changedChains]
+  const commands = [
+    `delete element ${TABLE} ${APPLIED_SET} { ${marks(from)} }`,
+    ...delta.addedTables.map((table) => declaration(table)),
+    ...delta.addedLearned.map(
+      (set) => `add set ${TABLE} ${set.name} { ${learnedProperties(set).join('; ')}; }`,
+    ),
+    ...delta.addedTotals.map(({ id }) => `add element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
+    ...delta.addedChains.map(({ name }) => `add chain ${TABLE} ${name}`),
+    ...reset.map(({ name }) => `flush chain ${TABLE} ${name}`),
+    ...filled.flatMap(({ name, rules }) =>
+      rules.map((rule) => `add rule ${TABLE} ${name} ${ruleText(rule)}`),
+    ),
+    ...delta.tables.flatMap(({ table, removed }) => elementCommands('delete', table, removed)),
+    ...delta.tables.flatMap(({ table, added }) => elementCommands('add', table, added)),
+    ...delta.addedTables.flatMap((table) => elementCommands('add', table, allEntries(table))),
+    ...delta.removedTables.map(
+      ({ name, targets }) => `delete ${targets === null ? 'set' : 'map'} ${TABLE} ${name}`,
+    ),
+    ...delta.removedLearned.map(({ name }) => `delete set ${TABLE} ${name}`),
+    ...delta.removedTotals.map(({ id }) => `delete element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
+    ...delta.removedChains.map(({ name }) => `delete chain ${TABLE} ${name}`),
+    `add element ${TABLE} ${APPLIED_SET} { ${marks(to)} }`,
+  ]
+  return commands.map(line).join('')
+}
+
+function tableBlock(table: LookupTable): string {
+  const keyword = table.targets === null ? 'set' : 'map'
+  return block(`${keyword} ${table.name}`, [tableType(table)])
+}
+
+function declaration(table: LookupTable): string {
+  return `add ${table.targets === null ? 'set' : 'map'} ${TABLE} ${table.name} { ${tableType(table)}; }`
+}
+
+function tableType({ key, targets }: LookupTable): string {
+  const address = key.family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+  const both = key.source !== null && key.destination !== null
+  return `type ${both ? `${address} . ${address}` : address}${targets === null ? '' : ' : verdict'}`
+}
+
+function learnedBlock(set: LearnedSet): string {
+  return block(`set ${set.name}`, learnedProperties(set))
+}
+
+function learnedProperties({ family, holds, size, timeout }: LearnedSet): string[] {
+  return [
+    `type ${family === 4 ? 'ipv4_addr' : 'ipv6_addr'}`,
+    `size ${size}`,
+    'flags dynamic,timeout',
+    ...(holds === 'counter' ? ['counter'] : []),
+    `timeout ${timeout}s`,
+  ]
+}
+
+function totalsBlock(totals: readonly Total[]): string {
+  const elements =
+    totals.length === 0 ? [] : [`elements = { ${totals.map(({ id }) => mark(id)).join(', ')} }`]
+  return block(`set ${TOTALS_SET}`, ['type mark', 'counter', ...elements])
+}
+
+/** Which ruleset this is, for whoever reads the kernel later. */
+function appliedBlock(): string {
+  return block(`set ${APPLIED_SET}`, ['type mark . mark . mark . mark'])
+}
+
+function chainBlock({ name, base, rules }: Chain): string {
+  const head = base === null ? [] : [`type filter hook ${base.hook} priority ${base.priority}; policy accept`]
+  return block(`chain ${name}`, [...head, ...rules.map(ruleText)])
+}
+
+/** nft takes the chains of one block in any order but one: a rule's target must have been named above it. */
+function chainsFirstToLast(chains: readonly Chain[]): readonly Chain[] {
+  const byName = new Map(chains.map((chain) => [chain.name, chain]))
+  const done = new Set<Chain>()
+  const visit = (chain: Chain) => {
+    if (done.has(chain)) return
+    done.add(chain)
+    for (const rule of chain.rules) {
+      const target = 'chain' in rule ? byName.get(rule.chain) : undefined
+      if (target !== undefined) visit(target)
+    }
+    sorted.push(chain)
+  }
+  const sorted: Chain[] = []
+  for (const chain of chains) visit(chain)
+  return sorted
+}
+
+function ruleText(rule: Rule): string {
+  switch (rule.rule) {
+    case 'port-25':
+      return `tcp dport 25 goto ${rule.chain}`
+    case 'not-leaving-by':
+      return `oifname != { ${rule.interfaces.map((name) => `"${name}"`).join(', ')} } accept`
+    case 'loopback':
+      return 'oifname "lo" accept'
+    case 'goto':
+      return `goto ${rule.chain}`
+    case 'users':
+      return `meta skuid { ${rule.uids.join(', ')} } goto ${rule.chain}`
+    case 'in-set':
+      return `${lookup(rule.key)} @${rule.table} goto ${rule.chain}`
+    case 'by-map':
+      return `${lookup(rule.key)} vmap @${rule.table}`
+    case 'until':
+      return `meta time >= ${rule.time} return`
+    case 'not-first':
+      return `tcp flags & (fin | syn | rst | ack) != syn goto ${rule.chain}`
+    case 'below-rate': {
+      const { set, family, rate, chain } = rule
+      // The burst is the rate itself: "30/minute" lets 30 pass at once, then one every two seconds.
+      const limit = `limit rate ${rate.count}/${rate.per} burst ${rate.count} packets`
+      return `update @${set} { ${address(family, 'saddr')} ${limit} } goto ${chain}`
+    }
+    case 'first':
+      return `${FIRST} jump ${rule.chain}`
+    case 'count-first':
+      return `${FIRST} ${countIn(rule.id)}`
+    case 'count':
+      return countIn(rule.id)
+    case 'count-source':
+      return `update @${rule.set} { ${masked(rule.family, 'saddr', rule.length)} counter }`
+    case 'log': {
+      const { set, family, length, countedAs, prefix, group } = rule
+      const limit = `limit rate ${LOG_LIMIT.perSecond}/second burst ${LOG_LIMIT.burst} packets`
+      const below = `update @${set} { ${masked(family, 'saddr', length)} ${limit} }`
+      return `${below} ${countIn(countedAs)} log prefix "${prefix}" group ${group} snaplen ${SNAPLEN} queue-threshold 1`
+    }
+    case 'verdict':
+      return rule.verdict === 'reset' ? 'reject with tcp reset' : rule.verdict
+    default:
+      return rule satisfies never
+  }
+}
+
+/**
+ * Counts on one element of the set of totals. A set is asked for a packet's field, and there is none that says "this
+ * rule": so any bits of the mark are cleared and the id put in their place, which is a constant, and always found.
+ */
+function countIn(id: number): string {
+  return `meta mark & 0 ^ ${mark(id)} @${TOTALS_SET}`
+}
+
+function lookup({ family, source, destination }: LookupKey): string {
+  return [
+    ...(source === null ? [] : [masked(family, 'saddr', source)]),
+    ...(destination === null ? [] : [masked(family, 'daddr', destination)]),
+  ].join(' . ')
+}
+
+function masked(family: 4 | 6, field: string, length: number): string {
+  if (length === (family === 4 ? 32 : 128)) return address(family, field)
+  return `${address(family, field)} & ${family === 4 ? format4(mask4(length)) : format6(mask6(length))}`
+}
+
+function address(family: 4 | 6, field: string): string {
+  return `${family === 4 ? 'ip' : 'ip6'} ${field}`
+}
+
+function* allEntries({ keys, targets }: LookupTable): Generator<Entry> {
+  for (let i = 0; i < keys.length; i++) yield { key: keys[i] as Entry['key'], target: targets?.[i] ?? null }
+}
+
+function elementCommands(
+  verb: 'add' | 'delete',
+  { name, key, via }: LookupTable,
+  entries: Iterable<Entry>,
+): string[] {
+  const commands: string[] = []
+  let batch: string[] = []
+  const close = () => {
+    if (batch.length > 0) commands.push(`${verb} element ${TABLE} ${name} { ${batch.join(', ')} }`)
+    batch = []
+  }
+  for (const { key: value, target } of entries) {
+    const text = splitKey(key, value)
+      .map((part) => (typeof part === 'number' ? format4(part) : format6(part)))
+      .join(' . ')
+    batch.push(target === null ? text : `${text} : ${via} ${target}`)
+    if (batch.length === BATCH) close()
+  }
+  close()
+  return commands
+}
+
+function mark(id: number): string {
+  return `0x${id.toString(16).padStart(8, '0')}`
+}
+
+function marks(digest: string): string {
+  return (digest.match(/.{8}/g) ?? []).map((part) => `0x${part}`).join(' . ')
+}
+
+function block(head: string, lines: readonly string[]): string {
+  return `\t${head} {\n${lines.map((text) => `\t\t${text}\n`).join('')}\t}\n`
+}
+
+function line(text: string): string {
+  return `${text}\n`
+}

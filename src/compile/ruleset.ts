@@ -1,0 +1,118 @@
+/**
+ * The compiled form of all documents: plain objects that say what the table holds, in the terms of this firewall.
+ * How nft spells it is the business of `nft-script.ts` alone.
+ *
+ * A ruleset is a pure function of the model and the gateway's options. It has no relative times in it, so the same
+ * documents give the same ruleset whenever it is compiled, and two rulesets can be compared.
+ */
+import type { Rate } from '../policy/formats.ts'
+import type { Family } from '../policy/prefix.ts'
+
+export interface Ruleset {
+  readonly tables: readonly LookupTable[]
+  readonly learned: readonly LearnedSet[]
+  readonly totals: readonly Total[]
+  readonly chains: readonly Chain[]
+}
+
+/** What a look-up compares: source, destination or both, cut to these lengths; null: not looked at. */
+export interface LookupKey {
+  readonly family: Family
+  readonly source: number | null
+  readonly destination: number | null
+}
+
+/**
+ * A hash set of prefixes of one length (or pair of lengths), or, with `targets`, a map from them to chains. Interval
+ * sets would hold all lengths in one, but cost a read-back of everything for each element that is added.
+ */
+export interface LookupTable {
+  readonly name: string
+  readonly key: LookupKey
+  /** Sorted and distinct: addresses, or source and destination side by side in one number. */
+  readonly keys: Keys
+  /** The chain for the key at the same index; null: a plain set. */
+  readonly targets: readonly string[] | null
+  /** How a target is reached: a jump may come back and go on with the next look-up, a goto does not. */
+  readonly via: 'jump' | 'goto'
+}
+
+/** IPv4 look-ups by one address fit 32 bits, and there may be millions of them; all others are bigints. */
+export type Keys = Uint32Array | readonly bigint[]
+
+/** A set that the kernel fills by itself as packets arrive; never emptied by an apply. */
+export interface LearnedSet {
+  readonly name: string
+  readonly family: Family
+  readonly holds: 'counter' | 'limit'
+  /** Most elements. */
+  readonly size: number
+  /** Seconds since its last packet after which an element is forgotten. */
+  readonly timeout: number
+}
+
+/** A counter: one element of the set of totals, found by its id. */
+export interface Total {
+  readonly id: number
+  readonly what: TotalOf
+}
+
+export type TotalOf =
+  | { readonly of: 'attempts'; readonly policy: string; readonly verdict: 'block' | 'redirect' | 'observe' }
+  | { readonly of: 'allowed'; readonly because: 'relay' | 'exemption' }
+  /** Attempts handed to the event log; the rest were above its limit. */
+  | { readonly of: 'logged' }
+
+export interface Chain {
+  readonly name: string
+  readonly base: BaseChain | null
+  readonly rules: readonly Rule[]
+}
+
+export interface BaseChain {
+  readonly hook: 'forward' | 'output'
+  readonly priority: number
+}
+
+export type Rule =
+  /** TCP port 25 goes to the chain; everything else leaves. */
+  | { readonly rule: 'port-25'; readonly chain: string }
+  /** What leaves through other interfaces than these is not outbound. */
+  | { readonly rule: 'not-leaving-by'; readonly interfaces: readonly string[] }
+  /** What stays on this machine is not outbound. */
+  | { readonly rule: 'loopback' }
+  | { readonly rule: 'goto'; readonly chain: string }
+  /** Packets made by processes of these users. */
+  | { readonly rule: 'users'; readonly uids: readonly number[]; readonly chain: string }
+  /** A key that is in the plain set goes to the chain. */
+  | { readonly rule: 'in-set'; readonly table: string; readonly key: LookupKey; readonly chain: string }
+  /** A key that is in the map takes the verdict of its target: `jump` comes back, `goto` does not. */
+  | { readonly rule: 'by-map'; readonly table: string; readonly key: LookupKey }
+  /** From this time on (seconds since the epoch) the rest of the chain is not for the packet. */
+  | { readonly rule: 'until'; readonly time: number }
+  /** Anything but a connection's first packet goes to the chain. */
+  | { readonly rule: 'not-first'; readonly chain: string }
+  /** Sources below the rate go to the chain. Written so that a full set means "above". */
+  | {
+      readonly rule: 'below-rate'
+      readonly set: string
+      readonly family: Family
+      readonly rate: Rate
+      readonly chain: string
+    }
+  /** A connection's first packet visits the chain and comes back. */
+  | { readonly rule: 'first'; readonly chain: string }
+  | { readonly rule: 'count-first'; readonly id: number }
+  | { readonly rule: 'count'; readonly id: number }
+  | { readonly rule: 'count-source'; readonly set: string; readonly family: Family; readonly length: number }
+  /** Hands the packet to the event log, up to a limit per source, and counts what it handed over. */
+  | {
+      readonly rule: 'log'
+      readonly set: string
+      readonly family: Family
+      readonly length: number
+      readonly countedAs: number
+      readonly prefix: string
+      readonly group: number
+    }
+  | { readonly rule: 'verdict'; readonly verdict: 'accept' | 'drop' | 'reset' }

@@ -1,0 +1,43 @@
+/** Files that are there whole or not at all, also after a power cut. */
+import { open, rename, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+
+/** A file that is written but does not have its name yet. */
+export interface StagedFile {
+  /** Gives it its name, in place of whatever had it. */
+  commit(): Promise<void>
+  discard(): Promise<void>
+}
+
+/** Writes and syncs the text beside its final path. @throws Error (ENOSPC, EROFS, EACCES, …), leaving nothing behind */
+export async function stageFile(path: string, text: string, mode = 0o644): Promise<StagedFile> {
+  const temporary = `${path}.${process.pid}.new`
+  const discard = () => unlink(temporary).catch(() => {})
+  try {
+    await using handle = await open(temporary, 'w', mode)
+    await handle.writeFile(text)
+    await handle.sync()
+  } catch (error) {
+    await discard()
+    throw error
+  }
+  return {
+    async commit() {
+      await rename(temporary, path)
+      await syncFolder(dirname(path))
+    },
+    discard,
+  }
+}
+
+/** Writes a file in place of another: readers see the old text or the new one. */
+export async function writeFileAtomically(path: string, text: string, mode?: number): Promise<void> {
+  const staged = await stageFile(path, text, mode)
+  await staged.commit()
+}
+
+/** Makes a rename or an unlink in the folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  await using handle = await open(path, 'r')
+  await handle.sync()
+}

@@ -1,0 +1,105 @@
+/** The only place that starts `nft`. */
+import { APPLIED_SET, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
+import { KernelError } from './kernel-error.ts'
+import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
+
+/** What our table says of itself. */
+export interface KernelState {
+  /** The digest of the ruleset that was applied; null when it was never, or only half, written. */
+  readonly digest: string | null
+  /** Packets by the id of the total. */
+  readonly totals: ReadonlyMap<number, number>
+}
+
+export interface Nft {
+  /** Carries out a script in one transaction. @throws KernelError */
+  apply(script: string): Promise<void>
+  /** Reads the two small sets of our table; null when there is no table. @throws KernelError */
+  readState(): Promise<KernelState | null>
+  /** Packets counted for one element of a learned set; null when it is not there. @throws KernelError */
+  readCounter(set: string, address: string): Promise<number | null>
+}
+
+/** A million elements take some seconds on a quiet machine, and a gateway is not always quiet. */
+const APPLY_TIMEOUT = 300_000
+const READ_TIMEOUT = 20_000
+
+export function openNft(run: ProcessRunner): Nft {
+  const nft = async (args: string[], timeout: number, input?: string): Promise<ProcessResult> => {
+    try {
+      return await run(['nft', ...args], { timeout, ...(input === undefined ? {} : { input }) })
+    } catch (error) {
+      if (!(error instanceof ProcessError)) throw error
+      if (error.fault === 'missing') {
+        throw new KernelError('nft-missing', `${error.message}: install the package nftables`)
+      }
+      throw new KernelError('no-answer', error.message)
+    }
+  }
+  return {
+    async apply(script) {
+      const result = await nft(['-f', '-'], APPLY_TIMEOUT, script)
+      if (result.code !== 0) throw refusal(result)
+    },
+    async readState() {
+      const command = `list set ${TABLE} ${APPLIED_SET}; list set ${TABLE} ${TOTALS_SET}`
+      const result = await nft(['-j', command], READ_TIMEOUT)
+      if (result.code === 0) return parseState(result.stdout)
+      if (isAbsent(result)) return null
+      throw refusal(result)
+    },
+    async readCounter(set, address) {
+      const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], READ_TIMEOUT)
+      if (result.code !== 0) {
+        if (isAbsent(result)) return null
+        throw refusal(result)
+      }
+      const packets = /counter packets (\d+)/.exec(result.stdout)?.[1]
+      return packets === undefined ? null : Number(packets)
+    },
+  }
+}
+
+function isAbsent({ stderr }: ProcessResult): boolean {
+  return stderr.includes('No such file or directory')
+}
+
+function refusal({ code, stderr }: ProcessResult): KernelError {
+  if (/Operation not permitted|must be root/.test(stderr)) {
+    return new KernelError('not-permitted', 'the kernel refused: changing nftables needs root or CAP_NET_ADMIN')
+  }
+  const first = stderr.split('\n').find((line) => line.includes('rror')) ?? stderr.split('\n')[0] ?? ''
+  return new KernelError('refused', `nft failed with status ${code}: ${first.trim().slice(0, 300)}`)
+}
+
+/** The listing is one JSON object per command, or one for both, depending on nft's version. */
+function parseState(text: string): KernelState {
+  let digest: string | null = null
+  const totals = new Map<number, number>()
+  try {
+    for (const line of text.split('\n')) {
+      if (line.trim() === '') continue
+      for (const { set } of (JSON.parse(line) as { nftables: { set?: ListedSet }[] }).nftables) {
+        for (const { elem } of set?.elem ?? []) {
+          if (set?.name === TOTALS_SET && typeof elem.val === 'number') totals.set(elem.val, elem.counter?.packets ?? 0)
+        }
+        if (set?.name === APPLIED_SET) digest = digestOf(set)
+      }
+    }
+  } catch (error) {
+    throw new KernelError('no-answer', `nft printed something that is not its JSON: ${(error as Error).message}`)
+  }
+  return { digest, totals }
+}
+
+interface ListedSet {
+  readonly name: string
+  readonly elem?: readonly { readonly elem: { readonly val: unknown; readonly counter?: { packets: number } } }[]
+}
+
+function digestOf(set: ListedSet): string | null {
+  const elements = (set.elem ?? []) as readonly unknown[]
+  const parts = (elements[0] as { concat?: unknown[] } | undefined)?.concat
+  if (elements.length !== 1 || parts?.length !== 4) return null
+  return parts.map((part) => Number(part).toString(16).padStart(8, '0')).join('')
+}

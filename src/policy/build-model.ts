@@ -1,0 +1,287 @@
+/** Checked documents to a frozen model: references resolved, documents held against each other. */
+import { isInForce } from './decide.ts'
+import { type Diagnostic, type DiagnosticCode, diagnostic, type Origin } from './diagnostic.ts'
+import { parseDuration, parseRate, parseTimestamp } from './formats.ts'
+import {
+  DEFAULT_THRESHOLDS,
+  type Exemption,
+  type Model,
+  type Policy,
+  type PolicyTest,
+  type Relay,
+  type Thresholds,
+} from './model.ts'
+import { contains, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import type {
+  Document,
+  ExemptionDocument,
+  Kind,
+  PolicyDocument,
+  RelayDocument,
+  TestDocument,
+} from './schema.ts'
+import { suggest } from './suggest.ts'
+import type { SourceDocument } from './yaml-source.ts'
+
+export interface LocatedDocument {
+  readonly document: Document
+  readonly source: SourceDocument
+}
+
+/** Source and destination prefixes multiply; beyond this many pairs a document would flood the kernel. */
+const MAX_PAIRS = 1_000_000
+
+/**
+ * Builds the model. `lists` has the prefixes of every list by name. The time decides only whether an exemption is
+ * reported as expired: an expired one stays in the model, and nothing after it depends on when it was read.
+ */
+export function buildModel(
+  documents: readonly LocatedDocument[],
+  lists: ReadonlyMap<string, readonly Prefix[]>,
+  now: number,
+): { model: Model; diagnostics: readonly Diagnostic[] } {
+  const build = new Build(lists)
+  const policies: Policy[] = []
+  const relays: Relay[] = []
+  const exemptions: Exemption[] = []
+  const tests: PolicyTest[] = []
+  for (const located of documents) {
+    build.claimName(located)
+    const { document, source } = located
+    switch (document.kind) {
+      case 'policy':
+        policies.push(build.policy(document, source))
+        break
+      case 'relay':
+        relays.push(build.relay(document, source))
+        break
+      case 'exemption':
+        exemptions.push(build.exemption(document, source))
+        break
+      case 'test':
+        tests.push(buildTest(document, source))
+        break
+      case 'list':
+        break
+      default:
+        document satisfies never
+    }
+  }
+  build.checkPolicies(policies)
+  build.checkExemptions(exemptions, policies, now)
+  const model: Model = Object.freeze({
+    policies: Object.freeze(policies),
+    relays: Object.freeze(relays),
+    exemptions: Object.freeze(exemptions),
+    tests: Object.freeze(tests),
+  })
+  return { model, diagnostics: build.diagnostics }
+}
+
+class Build {
+  readonly diagnostics: Diagnostic[] = []
+  readonly #lists: ReadonlyMap<string, readonly Prefix[]>
+  readonly #names = new Map<string, Origin>()
+
+  constructor(lists: ReadonlyMap<string, readonly Prefix[]>) {
+    this.#lists = lists
+  }
+
+  claimName({ document, source }: LocatedDocument): void {
+    const id = `${document.kind} ${document.name}`
+    const first = this.#names.get(id)
+    if (first === undefined) this.#names.set(id, source.origin)
+    else {
+      const message = `there is another ${id} at ${first.file}:${first.line}`
+      this.#report(source.locate({ pointer: '/name' }), 'duplicate-name', message)
+    }
+  }
+
+  policy(document: PolicyDocument, source: SourceDocument): Policy {
+    return Object.freeze({
+      kind: 'policy',
+      name: document.name,
+      origin: source.origin,
+      networks: this.#resolve(document.networks, '/networks', source),
+      mode: (document.mode ?? 'enforce') as Policy['mode'],
+      action: (document.action ?? 'reject') as Policy['action'],
+      thresholds: buildThresholds(document.detection),
+    })
+  }
+
+  relay(document: RelayDocument, source: SourceDocument): Relay {
+    const addresses = this.#resolve(document.addresses, '/addresses', source)
+    const clients =
+      document.clients === undefined ? null : this.#resolve(document.clients, '/clients', source)
+    this.#checkPairs(addresses, clients, '/clients', source)
+    const users = Object.freeze([...(document.users ?? [])])
+    return Object.freeze({
+      kind: 'relay',
+      name: document.name,
+      origin: source.origin,
+      addresses,
+      clients,
+      users,
+    })
+  }
+
+  exemption(document: ExemptionDocument, source: SourceDocument): Exemption {
+    const sources = this.#resolve(document.sources, '/sources', source)
+    const destinations =
+      document.destinations === undefined
+        ? null
+        : this.#resolve(document.destinations, '/destinations', source)
+    this.#checkPairs(sources, destinations, '/destinations', source)
+    return Object.freeze({
+      kind: 'exemption',
+      name: document.name,
+      origin: source.origin,
+      sources,
+      destinations,
+      rate: document.rate === undefined ? null : parseRate(document.rate),
+      expires: document.expires === undefined ? null : parseTimestamp(document.expires),
+    })
+  }
+
+  /** One prefix, one policy: with two, nobody could say which governs. */
+  checkPolicies(policies: readonly Policy[]): void {
+    const owners = new Map<string, Policy>()
+    for (const policy of policies) {
+      for (const network of policy.networks) {
+        const text = formatPrefix(network)
+        const owner = owners.get(text)
+        if (owner === undefined) owners.set(text, policy)
+        else if (owner !== policy) {
+          const message = `${text} is governed by policy ${owner.name} (${owner.origin.file}:${owner.origin.line}) as well`
+          this.#report(policy.origin, 'duplicate-prefix', message)
+          break
+        }
+      }
+    }
+  }
+
+  checkExemptions(exemptions: readonly Exemption[], policies: readonly Policy[], now: number): void {
+    const networks = policies.flatMap((policy) => [...policy.networks])
+    const rated = new Map<string, Exemption>()
+    for (const exemption of exemptions) {
+      if (!isInForce(exemption, now)) {
+        const since = new Date(exemption.expires ?? 0).toISOString()
+        this.#report(exemption.origin, 'expired-exemption', `exemption ${exemption.name} expired at ${since}`)
+      }
+      const governed = exemption.sources.some((source) =>
+        networks.some((network) => contains(network, source) || contains(source, network)),
+      )
+      if (!governed && exemption.sources.length > 0) {
+        const message = `no policy governs the sources of exemption ${exemption.name}: it does nothing`
+        this.#report(exemption.origin, 'useless-exemption', message)
+      }
+      if (exemption.rate !== null) this.#claimRated(exemption, rated)
+    }
+  }
+
+  /** The kernel keeps one rate for a pair of prefixes. */
+  #claimRated(exemption: Exemption, rated: Map<string, Exemption>): void {
+    for (const source of exemption.sources) {
+      for (const destination of exemption.destinations ?? [null]) {
+        const to = destination === null ? 'anywhere' : formatPrefix(destination)
+        const pair = `${formatPrefix(source)} to ${to}`
+        const other = rated.get(pair)
+        if (other === undefined) rated.set(pair, exemption)
+        else if (other !== exemption) {
+          const message = `exemption ${other.name} has a rate for ${pair} as well`
+          this.#report(exemption.origin, 'conflicting-rates', message)
+          return
+        }
+      }
+    }
+  }
+
+  #resolve(entries: readonly string[], pointer: string, source: SourceDocument): readonly Prefix[] {
+    const prefixes: Prefix[] = []
+    for (const [index, entry] of entries.entries()) {
+      if (!entry.startsWith('@')) {
+        const prefix = parsePrefix(entry)
+        if (typeof prefix !== 'string') prefixes.push(prefix)
+        continue
+      }
+      const list = this.#lists.get(entry.slice(1))
+      if (list === undefined) {
+        const message = `there is no list ${entry.slice(1)}${suggest(entry.slice(1), [...this.#lists.keys()])}`
+        this.#report(source.locate({ pointer: `${pointer}/${index}` }), 'dangling-list', message)
+      } else if (entries.length === 1) {
+        // A million prefixes are shared, not copied.
+        return list
+      } else {
+        for (const prefix of list) prefixes.push(prefix)
+      }
+    }
+    return Object.freeze(prefixes)
+  }
+
+  #checkPairs(
+    one: readonly Prefix[],
+    other: readonly Prefix[] | null,
+    pointer: string,
+    source: SourceDocument,
+  ): void {
+    const pairs = one.length * (other?.length ?? 1)
+    if (other !== null && pairs > MAX_PAIRS) {
+      const message = `${one.length} × ${other.length} pairs of prefixes are more than ${MAX_PAIRS}`
+      this.#report(source.locate({ pointer }), 'too-large', message)
+    }
+  }
+
+  #report(origin: Origin, code: DiagnosticCode, message: string): void {
+    this.diagnostics.push(diagnostic(origin, code, message))
+  }
+}
+
+function buildThresholds(detection: PolicyDocument['detection']): Thresholds {
+  const { spamBot, misconfigured, resolveAfter, ipv6Prefix } = DEFAULT_THRESHOLDS
+  const { spam_bot, misconfigured: client, resolve_after, ipv6_prefix } = detection ?? {}
+  return {
+    spamBot: {
+      attempts: spam_bot?.attempts ?? spamBot.attempts,
+      destinations: spam_bot?.destinations ?? spamBot.destinations,
+      window: milliseconds(spam_bot?.window, spamBot.window),
+    },
+    misconfigured: {
+      attempts: client?.attempts ?? misconfigured.attempts,
+      window: milliseconds(client?.window, misconfigured.window),
+    },
+    resolveAfter: milliseconds(resolve_after, resolveAfter),
+    ipv6Prefix: ipv6_prefix ?? ipv6Prefix,
+  }
+}
+
+function milliseconds(duration: string | undefined, otherwise: number): number {
+  return duration === undefined ? otherwise : (parseDuration(duration) ?? otherwise)
+}
+
+function buildTest(document: TestDocument, source: SourceDocument): PolicyTest {
+  const expect = document.expect.map((entry, index) =>
+    Object.freeze({
+      source: parsePrefix(entry.from) as Prefix,
+      destination: parsePrefix(entry.to) as Prefix,
+      port: entry.port ?? 25,
+      user: entry.user ?? null,
+      verdict: entry.verdict as PolicyTest['expect'][number]['verdict'],
+      origin: source.locate({ pointer: `/expect/${index}` }),
+    }),
+  )
+  return Object.freeze({
+    kind: 'test',
+    name: document.name,
+    origin: source.origin,
+    expect: Object.freeze(expect),
+  })
+}
+
+/** What the documents of each kind are called together, in folders and in URLs. */
+export const PLURALS: Readonly<Record<Kind, string>> = {
+  policy: 'policies',
+  relay: 'relays',
+  exemption: 'exemptions',
+  list: 'lists',
+  test: 'tests',
+}

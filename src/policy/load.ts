@@ -1,0 +1,76 @@
+/** A policy directory to a model and diagnostics: the front door of the policy layer. */
+import { buildModel, type LocatedDocument } from './build-model.ts'
+import { type Diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
+import { checkDocument } from './document.ts'
+import { LIMITS, readText, readYamlFiles } from './files.ts'
+import { parseListFile } from './list-file.ts'
+import type { Model } from './model.ts'
+import { type Prefix, parsePrefix } from './prefix.ts'
+import { parseYaml } from './yaml-source.ts'
+
+export interface Loaded {
+  /** null when there are errors: a directory with a mistake in it is not applied in part. */
+  readonly model: Model | null
+  /** All of them, in the order of files and lines. */
+  readonly diagnostics: readonly Diagnostic[]
+  /** The documents that are sound by themselves, for listings. */
+  readonly documents: readonly LocatedDocument[]
+}
+
+/**
+ * Reads and checks all documents below a directory.
+ * @param now milliseconds since the epoch, for the warning about expired exemptions
+ * @throws DirectoryError when the directory cannot be read at all
+ */
+export async function loadPolicies(directory: string, now: number): Promise<Loaded> {
+  const { files, diagnostics } = await readYamlFiles(directory)
+  const documents: LocatedDocument[] = []
+  for (const { path, text } of files) {
+    const source = parseYaml(path, text)
+    diagnostics.push(...source.diagnostics)
+    for (const parsed of source.documents) {
+      const checked = checkDocument(parsed.value)
+      if ('document' in checked) documents.push({ document: checked.document, source: parsed })
+      else {
+        for (const problem of checked.problems) {
+          const { file, line, column } = parsed.locate(problem)
+          const { code, message } = problem
+          diagnostics.push({ file, line, column, code, severity: 'error', message })
+        }
+      }
+    }
+  }
+  const lists = await loadLists(directory, documents, diagnostics)
+  const built = buildModel(documents, lists, now)
+  const all = sortDiagnostics([...diagnostics, ...built.diagnostics])
+  return { model: hasErrors(all) ? null : built.model, diagnostics: all, documents }
+}
+
+async function loadLists(
+  directory: string,
+  documents: readonly LocatedDocument[],
+  diagnostics: Diagnostic[],
+): Promise<Map<string, readonly Prefix[]>> {
+  const lists = new Map<string, readonly Prefix[]>()
+  for (const { document, source } of documents) {
+    if (document.kind !== 'list' || lists.has(document.name)) continue
+    if (document.file === undefined) {
+      const prefixes = (document.prefixes ?? []).map(parsePrefix) as Prefix[]
+      lists.set(document.name, Object.freeze(prefixes))
+      continue
+    }
+    const result = await readText(directory, document.file, LIMITS.listBytes)
+    if ('diagnostic' in result) {
+      // Said where the name of the file is written: that is what must be mended.
+      const { code, severity, message } = result.diagnostic
+      const at = source.locate({ pointer: '/file' })
+      diagnostics.push({ ...at, code, severity, message: `${document.file}: ${message}` })
+      lists.set(document.name, [])
+      continue
+    }
+    const list = parseListFile(document.file, result.text)
+    diagnostics.push(...list.diagnostics)
+    lists.set(document.name, Object.freeze(list.prefixes as Prefix[]))
+  }
+  return lists
+}

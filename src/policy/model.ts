@@ -1,0 +1,72 @@
+/** The checked policy: what every later stage reads. Frozen, free of text to parse, and free of references to resolve. */
+import type { Origin } from './diagnostic.ts'
+import type { Rate } from './formats.ts'
+import type { Prefix } from './prefix.ts'
+
+export interface Named {
+  readonly name: string
+  /** Where the document starts. */
+  readonly origin: Origin
+}
+
+/** When attempts become an incident; times in milliseconds. */
+export interface Thresholds {
+  readonly spamBot: { readonly attempts: number; readonly destinations: number; readonly window: number }
+  readonly misconfigured: { readonly attempts: number; readonly window: number }
+  readonly resolveAfter: number
+  readonly ipv6Prefix: number
+}
+
+export const DEFAULT_THRESHOLDS: Thresholds = {
+  spamBot: { attempts: 30, destinations: 10, window: 300_000 },
+  misconfigured: { attempts: 5, window: 600_000 },
+  resolveAfter: 3_600_000,
+  ipv6Prefix: 64,
+}
+
+export interface Policy extends Named {
+  readonly kind: 'policy'
+  readonly networks: readonly Prefix[]
+  readonly mode: 'enforce' | 'observe'
+  readonly action: 'reject' | 'drop' | 'redirect'
+  readonly thresholds: Thresholds
+}
+
+export interface Relay extends Named {
+  readonly kind: 'relay'
+  readonly addresses: readonly Prefix[]
+  /** null: everyone. */
+  readonly clients: readonly Prefix[] | null
+  readonly users: readonly string[]
+}
+
+export interface Exemption extends Named {
+  readonly kind: 'exemption'
+  readonly sources: readonly Prefix[]
+  /** null: anywhere. */
+  readonly destinations: readonly Prefix[] | null
+  readonly rate: Rate | null
+  /** Milliseconds since the epoch; null: never. */
+  readonly expires: number | null
+}
+
+export interface PolicyTest extends Named {
+  readonly kind: 'test'
+  readonly expect: readonly Expectation[]
+}
+
+export interface Expectation {
+  readonly source: Prefix
+  readonly destination: Prefix
+  readonly port: number
+  readonly user: string | null
+  readonly verdict: 'allow' | 'block' | 'redirect' | 'observe' | 'ungoverned'
+  readonly origin: Origin
+}
+
+export interface Model {
+  readonly policies: readonly Policy[]
+  readonly relays: readonly Relay[]
+  readonly exemptions: readonly Exemption[]
+  readonly tests: readonly PolicyTest[]
+}

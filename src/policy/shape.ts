@@ -1,0 +1,143 @@
+/**
+ * Checks a value against a schema and tells every fault at once, each by JSON pointer and code.
+ *
+ * It reads the few JSON Schema keywords that the project's own schemas use. A general validator would say "must
+ * match pattern"; this one says which octet of an operator's evening went wrong.
+ */
+import type { TSchema } from 'typebox'
+import type { Problem } from './diagnostic.ts'
+import { FORMATS, type Format, quote } from './formats.ts'
+import { suggest } from './suggest.ts'
+
+/** The part of JSON Schema that the project's schemas are written in. */
+interface Shape {
+  readonly type?: 'object' | 'array' | 'string' | 'integer' | 'boolean'
+  readonly const?: unknown
+  readonly enum?: readonly string[]
+  readonly format?: Format
+  readonly properties?: Readonly<Record<string, Shape>>
+  readonly required?: readonly string[]
+  readonly items?: Shape
+  readonly minItems?: number
+  readonly maxItems?: number
+  readonly minLength?: number
+  readonly maxLength?: number
+  readonly minimum?: number
+  readonly maximum?: number
+}
+
+/** Every way in which the value fails the schema; empty when it fits, and then it has the schema's static type. */
+export function checkShape(schema: TSchema, value: unknown): Problem[] {
+  const problems: Problem[] = []
+  visit(schema as Shape, value, '', problems)
+  return problems
+}
+
+/** One step of a JSON pointer (RFC 6901 §3). */
+export function pointerTo(parent: string, key: string | number): string {
+  return `${parent}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
+}
+
+function visit(shape: Shape, value: unknown, pointer: string, problems: Problem[]): void {
+  const add = (code: Problem['code'], message: string) => problems.push({ pointer, code, message })
+  if (shape.const !== undefined) {
+    if (value !== shape.const) add('bad-value', `must be ${shape.const}`)
+    return
+  }
+  if (shape.enum !== undefined) {
+    if (typeof value !== 'string' || !shape.enum.includes(value)) {
+      add('bad-value', `must be one of ${shape.enum.join(', ')}${suggest(value, shape.enum)}`)
+    }
+    return
+  }
+  switch (shape.type) {
+    case 'object':
+      if (isMapping(value)) visitMapping(shape, value, pointer, problems)
+      else add('wrong-type', `must be a mapping, not ${describe(value)}`)
+      return
+    case 'array':
+      if (Array.isArray(value)) visitSequence(shape, value, pointer, problems)
+      else add('wrong-type', `must be a sequence such as [a, b], not ${describe(value)}`)
+      return
+    case 'string':
+      if (typeof value === 'string') visitString(shape, value, add)
+      else add('wrong-type', `must be a text, not ${describe(value)}${quotingHint(value)}`)
+      return
+    case 'integer': {
+      const [least, most] = [
+        shape.minimum ?? Number.MIN_SAFE_INTEGER,
+        shape.maximum ?? Number.MAX_SAFE_INTEGER,
+      ]
+      if (typeof value !== 'number' || !Number.isInteger(value)) {
+        add('wrong-type', `must be a whole number, not ${describe(value)}`)
+      } else if (value < least || value > most) {
+        add('bad-value', `must be between ${least} and ${most}, not ${value}`)
+      }
+      return
+    }
+    case 'boolean':
+      if (typeof value !== 'boolean') add('wrong-type', `must be true or false, not ${describe(value)}`)
+      return
+    default:
+      throw new TypeError(`no rule for the schema at ${pointer || 'the root'}`)
+  }
+}
+
+function visitMapping(shape: Shape, value: object, pointer: string, problems: Problem[]): void {
+  const properties = shape.properties ?? {}
+  for (const [key, item] of Object.entries(value)) {
+    const at = pointerTo(pointer, key)
+    const property = Object.hasOwn(properties, key) ? properties[key] : undefined
+    if (property !== undefined) visit(property, item, at, problems)
+    else {
+      const message = `unknown key ${quote(key)}${suggest(key, Object.keys(properties))}`
+      problems.push({ pointer: at, atKey: true, code: 'unknown-key', message })
+    }
+  }
+  for (const key of shape.required ?? []) {
+    if (!Object.hasOwn(value, key)) {
+      problems.push({ pointer, code: 'missing-key', message: `the key ${key} is missing` })
+    }
+  }
+}
+
+function visitSequence(shape: Shape, value: readonly unknown[], pointer: string, problems: Problem[]): void {
+  const [least, most] = [shape.minItems ?? 0, shape.maxItems ?? Number.POSITIVE_INFINITY]
+  if (value.length < least || value.length > most) {
+    const message = `must have ${least} to ${most} entries, not ${value.length}`
+    problems.push({ pointer, code: 'bad-length', message })
+    return
+  }
+  if (shape.items === undefined) return
+  for (const [index, item] of value.entries()) visit(shape.items, item, pointerTo(pointer, index), problems)
+}
+
+function visitString(
+  shape: Shape,
+  value: string,
+  add: (code: Problem['code'], message: string) => void,
+): void {
+  const [least, most] = [shape.minLength ?? 0, shape.maxLength ?? Number.POSITIVE_INFINITY]
+  if (value.length < least || value.length > most) {
+    add('bad-length', `must have ${least} to ${most} characters, not ${value.length}`)
+    return
+  }
+  const fault = shape.format === undefined ? null : FORMATS[shape.format](value)
+  if (fault !== null) add(fault.code, fault.message)
+}
+
+function isMapping(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return 'empty'
+  if (Array.isArray(value)) return 'a sequence'
+  if (typeof value === 'object') return 'a mapping'
+  return `the ${typeof value === 'string' ? 'text' : typeof value} ${quote(String(value))}`
+}
+
+/** YAML reads 010 as 10 and 1e3 as 1000; quotes keep what was written. */
+function quotingHint(value: unknown): string {
+  return typeof value === 'number' || typeof value === 'boolean' ? ' (put it in quotes)' : ''
+}
