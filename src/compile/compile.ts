@@ -206,6 +206,11 @@ function policyChains(policy: Policy, { nflogGroup }: CompileOptions, totals: To
   ]
 }
 
+/** The learned set that counts the attempts of a machine, given as the prefix that stands for it. */
+export function sourcesSet({ family, length }: Prefix): string {
+  return family === 4 ? 'sources4' : `sources6-${length}`
+}
+
 /** One machine is one IPv4 address, or one IPv6 prefix of the policy's choice. */
 function machine(family: Family, { thresholds }: Policy): { suffix: string; length: number } {
   return family === 4

@@ -2,6 +2,7 @@
  * Keeps the kernel at a ruleset: applies changes as deltas where it knows what the kernel holds, as a replacement
  * where it does not, and keeps the last good ruleset as a file that `nft` alone can load at boot.
  */
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { renderDelta, renderReplacement, type Script } from '../compile/nft-script.ts'
@@ -61,6 +62,19 @@ export class Enforcer {
   /** Writes the table anew, whatever the kernel holds. @throws KernelError */
   async restore(): Promise<void> {
     if (this.#inForce !== null) await this.#nft.apply(renderReplacement(this.#inForce.ruleset).text)
+  }
+
+  /**
+   * Loads the last good ruleset when the kernel has none, as the boot unit would have done. True when it is in force
+   * now, or something of ours was already. @throws KernelError
+   */
+  async restoreForBoot(): Promise<boolean> {
+    if ((await this.#nft.readState().catch(unreadable)) !== null) return true
+    if (this.#stateDirectory === null) return false
+    const text = await readFile(join(this.#stateDirectory, BOOT_FILE), 'utf8').catch(() => null)
+    if (text === null) return false
+    await this.#nft.apply(text)
+    return true
   }
 
   /** Attempts counted by the kernel for a machine; 0 when it has made none lately. @throws KernelError */

@@ -36,17 +36,24 @@ export function openNft(run: ProcessRunner): Nft {
       throw new KernelError('no-answer', error.message)
     }
   }
+  /** null when there is no such set. */
+  const listSet = async (set: string): Promise<ListedSet | null> => {
+    const result = await nft(['-j', 'list', 'set', ...TABLE.split(' '), set], READ_TIMEOUT)
+    if (result.code === 0) return parseSet(result.stdout)
+    if (isAbsent(result)) return null
+    throw refusal(result)
+  }
   return {
     async apply(script) {
       const result = await nft(['-f', '-'], APPLY_TIMEOUT, script)
       if (result.code !== 0) throw refusal(result)
     },
     async readState() {
-      const command = `list set ${TABLE} ${APPLIED_SET}; list set ${TABLE} ${TOTALS_SET}`
-      const result = await nft(['-j', command], READ_TIMEOUT)
-      if (result.code === 0) return parseState(result.stdout)
-      if (isAbsent(result)) return null
-      throw refusal(result)
+      // Two commands: nft 1.0.6 finds only the last of several sets listed at once.
+      const [applied, totals] = await Promise.all([listSet(APPLIED_SET), listSet(TOTALS_SET)])
+      return applied === null || totals === null
+        ? null
+        : { digest: digestOf(applied), totals: countersOf(totals) }
     },
     async readCounter(set, address) {
       const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], READ_TIMEOUT)
@@ -66,40 +73,38 @@ function isAbsent({ stderr }: ProcessResult): boolean {
 
 function refusal({ code, stderr }: ProcessResult): KernelError {
   if (/Operation not permitted|must be root/.test(stderr)) {
-    return new KernelError('not-permitted', 'the kernel refused: changing nftables needs root or CAP_NET_ADMIN')
+    return new KernelError(
+      'not-permitted',
+      'the kernel refused: changing nftables needs root or CAP_NET_ADMIN',
+    )
   }
   const first = stderr.split('\n').find((line) => line.includes('rror')) ?? stderr.split('\n')[0] ?? ''
   return new KernelError('refused', `nft failed with status ${code}: ${first.trim().slice(0, 300)}`)
 }
 
-/** The listing is one JSON object per command, or one for both, depending on nft's version. */
-function parseState(text: string): KernelState {
-  let digest: string | null = null
-  const totals = new Map<number, number>()
-  try {
-    for (const line of text.split('\n')) {
-      if (line.trim() === '') continue
-      for (const { set } of (JSON.parse(line) as { nftables: { set?: ListedSet }[] }).nftables) {
-        for (const { elem } of set?.elem ?? []) {
-          if (set?.name === TOTALS_SET && typeof elem.val === 'number') totals.set(elem.val, elem.counter?.packets ?? 0)
-        }
-        if (set?.name === APPLIED_SET) digest = digestOf(set)
-      }
-    }
-  } catch (error) {
-    throw new KernelError('no-answer', `nft printed something that is not its JSON: ${(error as Error).message}`)
-  }
-  return { digest, totals }
-}
-
 interface ListedSet {
-  readonly name: string
-  readonly elem?: readonly { readonly elem: { readonly val: unknown; readonly counter?: { packets: number } } }[]
+  readonly elem?: readonly unknown[]
 }
 
-function digestOf(set: ListedSet): string | null {
-  const elements = (set.elem ?? []) as readonly unknown[]
-  const parts = (elements[0] as { concat?: unknown[] } | undefined)?.concat
-  if (elements.length !== 1 || parts?.length !== 4) return null
+function parseSet(text: string): ListedSet {
+  try {
+    const listing = JSON.parse(text) as { nftables: readonly { set?: ListedSet }[] }
+    return listing.nftables.find(({ set }) => set !== undefined)?.set ?? {}
+  } catch (error) {
+    throw new KernelError(
+      'no-answer',
+      `nft printed something that is not its JSON: ${(error as Error).message}`,
+    )
+  }
+}
+
+function countersOf({ elem = [] }: ListedSet): Map<number, number> {
+  const counted = elem as readonly { elem?: { val?: unknown; counter?: { packets?: number } } }[]
+  return new Map(counted.map(({ elem: item }) => [Number(item?.val), item?.counter?.packets ?? 0]))
+}
+
+function digestOf({ elem = [] }: ListedSet): string | null {
+  const parts = (elem[0] as { concat?: unknown[] } | undefined)?.concat
+  if (elem.length !== 1 || parts?.length !== 4) return null
   return parts.map((part) => Number(part).toString(16).padStart(8, '0')).join('')
 }

@@ -15,7 +15,10 @@ export interface ProcessOptions {
 }
 
 /** Runs a program to its end. The one door to other programs, so that tests can put another in its place. */
-export type ProcessRunner = (argv: readonly [string, ...string[]], options: ProcessOptions) => Promise<ProcessResult>
+export type ProcessRunner = (
+  argv: readonly [string, ...string[]],
+  options: ProcessOptions,
+) => Promise<ProcessResult>
 
 export type ProcessFault = 'missing' | 'timeout' | 'signal' | 'output'
 
@@ -37,7 +40,6 @@ const MAX_OUTPUT = 64 * 1024 * 1024
  * unprivileged users often lack in their PATH.
  */
 export function programEnvironment(): NodeJS.ProcessEnv {
-  // biome-ignore lint/complexity/useLiteralKeys: the compiler asks for brackets on index signatures
   return { PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`, LC_ALL: 'C', TZ: 'UTC' }
 }
 
@@ -59,14 +61,17 @@ export const runProcess: ProcessRunner = ([command, ...args], { input = '', time
     for (const stream of ['stdout', 'stderr'] as const) {
       child[stream].on('data', (chunk: Buffer) => {
         size += chunk.length
-        if (size > MAX_OUTPUT) kill(new ProcessError('output', `${command} printed more than ${MAX_OUTPUT} bytes`))
+        if (size > MAX_OUTPUT)
+          kill(new ProcessError('output', `${command} printed more than ${MAX_OUTPUT} bytes`))
         else output[stream].push(chunk)
       })
     }
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer)
       const missing = error.code === 'ENOENT'
-      reject(new ProcessError('missing', missing ? `${command} is not installed` : `${command}: ${error.message}`))
+      reject(
+        new ProcessError('missing', missing ? `${command} is not installed` : `${command}: ${error.message}`),
+      )
     })
     child.on('close', (code, signal) => {
       clearTimeout(timer)

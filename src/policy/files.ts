@@ -19,6 +19,11 @@ export const LIMITS = {
   depth: 32,
 } as const
 
+/** Texts to be read in place of what the disk has; null: as if the file were not there. */
+export type Overlay = ReadonlyMap<string, string | null>
+
+const NO_OVERLAY: Overlay = new Map()
+
 /** A directory that is not there is the caller's mistake, not a fault in a policy. */
 export class DirectoryError extends Error {}
 
@@ -29,6 +34,7 @@ export class DirectoryError extends Error {}
  */
 export async function readYamlFiles(
   directory: string,
+  overlay: Overlay = NO_OVERLAY,
 ): Promise<{ files: TextFile[]; diagnostics: Diagnostic[] }> {
   const info = await stat(directory).catch((error: Error) => {
     throw new DirectoryError(`cannot read the policy directory ${directory}: ${error.message}`)
@@ -38,7 +44,13 @@ export async function readYamlFiles(
   const paths: string[] = []
   await findYaml(directory, '', 0, paths, diagnostics)
   const files: TextFile[] = []
-  for (const path of paths.sort()) {
+  for (const path of new Set([...paths, ...overlay.keys()].sort())) {
+    const planned = overlay.get(path)
+    if (planned === null) continue
+    if (planned !== undefined) {
+      files.push({ path, text: planned })
+      continue
+    }
     const result = await readText(directory, path, LIMITS.yamlBytes)
     if ('text' in result) files.push({ path, text: result.text })
     else diagnostics.push(result.diagnostic)

@@ -2,7 +2,7 @@
 import { buildModel, type LocatedDocument } from './build-model.ts'
 import { type Diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
 import { checkDocument } from './document.ts'
-import { LIMITS, readText, readYamlFiles } from './files.ts'
+import { LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
 import { parseListFile } from './list-file.ts'
 import type { Model } from './model.ts'
 import { type Prefix, parsePrefix } from './prefix.ts'
@@ -20,10 +20,11 @@ export interface Loaded {
 /**
  * Reads and checks all documents below a directory.
  * @param now milliseconds since the epoch, for the warning about expired exemptions
+ * @param overlay files to be read from memory: what the directory would be after a change
  * @throws DirectoryError when the directory cannot be read at all
  */
-export async function loadPolicies(directory: string, now: number): Promise<Loaded> {
-  const { files, diagnostics } = await readYamlFiles(directory)
+export async function loadPolicies(directory: string, now: number, overlay?: Overlay): Promise<Loaded> {
+  const { files, diagnostics } = await readYamlFiles(directory, overlay)
   const documents: LocatedDocument[] = []
   for (const { path, text } of files) {
     const source = parseYaml(path, text)

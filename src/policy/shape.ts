@@ -6,7 +6,7 @@
  */
 import type { TSchema } from 'typebox'
 import type { Problem } from './diagnostic.ts'
-import { FORMATS, type Format, quote } from './formats.ts'
+import { type Fault, FORMATS, quote } from './formats.ts'
 import { suggest } from './suggest.ts'
 
 /** The part of JSON Schema that the project's schemas are written in. */
@@ -14,7 +14,7 @@ interface Shape {
   readonly type?: 'object' | 'array' | 'string' | 'integer' | 'boolean'
   readonly const?: unknown
   readonly enum?: readonly string[]
-  readonly format?: Format
+  readonly format?: string
   readonly properties?: Readonly<Record<string, Shape>>
   readonly required?: readonly string[]
   readonly items?: Shape
@@ -26,11 +26,19 @@ interface Shape {
   readonly maximum?: number
 }
 
+/** Readers of the little languages that strings are written in, by the name of the format. */
+export type Formats = Readonly<Record<string, (text: string) => Fault | null>>
+
 /** Every way in which the value fails the schema; empty when it fits, and then it has the schema's static type. */
-export function checkShape(schema: TSchema, value: unknown): Problem[] {
+export function checkShape(schema: TSchema, value: unknown, formats: Formats = FORMATS): Problem[] {
   const problems: Problem[] = []
-  visit(schema as Shape, value, '', problems)
+  visit(schema as Shape, value, '', { problems, formats })
   return problems
+}
+
+interface Check {
+  readonly problems: Problem[]
+  readonly formats: Formats
 }
 
 /** One step of a JSON pointer (RFC 6901 §3). */
@@ -38,8 +46,8 @@ export function pointerTo(parent: string, key: string | number): string {
   return `${parent}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
 
-function visit(shape: Shape, value: unknown, pointer: string, problems: Problem[]): void {
-  const add = (code: Problem['code'], message: string) => problems.push({ pointer, code, message })
+function visit(shape: Shape, value: unknown, pointer: string, check: Check): void {
+  const add = (code: Problem['code'], message: string) => check.problems.push({ pointer, code, message })
   if (shape.const !== undefined) {
     if (value !== shape.const) add('bad-value', `must be ${shape.const}`)
     return
@@ -52,15 +60,15 @@ function visit(shape: Shape, value: unknown, pointer: string, problems: Problem[
   }
   switch (shape.type) {
     case 'object':
-      if (isMapping(value)) visitMapping(shape, value, pointer, problems)
+      if (isMapping(value)) visitMapping(shape, value, pointer, check)
       else add('wrong-type', `must be a mapping, not ${describe(value)}`)
       return
     case 'array':
-      if (Array.isArray(value)) visitSequence(shape, value, pointer, problems)
+      if (Array.isArray(value)) visitSequence(shape, value, pointer, check)
       else add('wrong-type', `must be a sequence such as [a, b], not ${describe(value)}`)
       return
     case 'string':
-      if (typeof value === 'string') visitString(shape, value, add)
+      if (typeof value === 'string') visitString(shape, value, check.formats, add)
       else add('wrong-type', `must be a text, not ${describe(value)}${quotingHint(value)}`)
       return
     case 'integer': {
@@ -83,38 +91,39 @@ function visit(shape: Shape, value: unknown, pointer: string, problems: Problem[
   }
 }
 
-function visitMapping(shape: Shape, value: object, pointer: string, problems: Problem[]): void {
+function visitMapping(shape: Shape, value: object, pointer: string, check: Check): void {
   const properties = shape.properties ?? {}
   for (const [key, item] of Object.entries(value)) {
     const at = pointerTo(pointer, key)
     const property = Object.hasOwn(properties, key) ? properties[key] : undefined
-    if (property !== undefined) visit(property, item, at, problems)
+    if (property !== undefined) visit(property, item, at, check)
     else {
       const message = `unknown key ${quote(key)}${suggest(key, Object.keys(properties))}`
-      problems.push({ pointer: at, atKey: true, code: 'unknown-key', message })
+      check.problems.push({ pointer: at, atKey: true, code: 'unknown-key', message })
     }
   }
   for (const key of shape.required ?? []) {
     if (!Object.hasOwn(value, key)) {
-      problems.push({ pointer, code: 'missing-key', message: `the key ${key} is missing` })
+      check.problems.push({ pointer, code: 'missing-key', message: `the key ${key} is missing` })
     }
   }
 }
 
-function visitSequence(shape: Shape, value: readonly unknown[], pointer: string, problems: Problem[]): void {
+function visitSequence(shape: Shape, value: readonly unknown[], pointer: string, check: Check): void {
   const [least, most] = [shape.minItems ?? 0, shape.maxItems ?? Number.POSITIVE_INFINITY]
   if (value.length < least || value.length > most) {
     const message = `must have ${least} to ${most} entries, not ${value.length}`
-    problems.push({ pointer, code: 'bad-length', message })
+    check.problems.push({ pointer, code: 'bad-length', message })
     return
   }
   if (shape.items === undefined) return
-  for (const [index, item] of value.entries()) visit(shape.items, item, pointerTo(pointer, index), problems)
+  for (const [index, item] of value.entries()) visit(shape.items, item, pointerTo(pointer, index), check)
 }
 
 function visitString(
   shape: Shape,
   value: string,
+  formats: Formats,
   add: (code: Problem['code'], message: string) => void,
 ): void {
   const [least, most] = [shape.minLength ?? 0, shape.maxLength ?? Number.POSITIVE_INFINITY]
@@ -122,8 +131,8 @@ function visitString(
     add('bad-length', `must have ${least} to ${most} characters, not ${value.length}`)
     return
   }
-  const fault = shape.format === undefined ? null : FORMATS[shape.format](value)
-  if (fault !== null) add(fault.code, fault.message)
+  const fault = shape.format === undefined ? null : formats[shape.format]?.(value)
+  if (fault) add(fault.code, fault.message)
 }
 
 function isMapping(value: unknown): value is object {

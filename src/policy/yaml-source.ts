@@ -15,8 +15,17 @@ import { type Diagnostic, type DiagnosticCode, diagnostic, type Origin, type Pro
 export interface SourceDocument {
   readonly value: unknown
   readonly origin: Origin
+  readonly span: Span
   /** Where the thing at a pointer stands; the nearest thing around it when there is none. */
   locate(problem: Pick<Problem, 'pointer' | 'atKey'>): Origin
+}
+
+/** Offsets into the file: of the document with its `---`, and of the mapping in it. */
+export interface Span {
+  readonly start: number
+  readonly contentStart: number
+  readonly contentEnd: number
+  readonly end: number
 }
 
 export interface SourceFile {
@@ -62,6 +71,12 @@ export function parseYaml(file: string, text: string): SourceFile {
       documents.push({
         value,
         origin: start,
+        span: {
+          start: doc.range[0],
+          contentStart: doc.contents?.range[0] ?? doc.range[0],
+          contentEnd: doc.range[1],
+          end: doc.range[2],
+        },
         locate: ({ pointer, atKey }) => originAt(offsetOf(doc, pointer, atKey === true)),
       })
     } catch (error) {

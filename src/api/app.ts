@@ -1,0 +1,60 @@
+/** The control API as a Fastify instance, apart from any socket. */
+import helmet from '@fastify/helmet'
+import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify'
+import { parseYaml } from '../policy/yaml-source.ts'
+import type { Context } from './context.ts'
+import { documentRoutes } from './documents.ts'
+import { toApiError } from './errors.ts'
+import { explainRoutes } from './explain.ts'
+import { incidentRoutes } from './incidents.ts'
+import { ApiError, sendProblem } from './problem.ts'
+import { statusRoutes } from './status.ts'
+
+const BODY_LIMIT = 1024 * 1024
+const REQUEST_TIMEOUT = 60_000
+
+export async function createApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+  const app = fastify({
+    loggerInstance: logger,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: REQUEST_TIMEOUT,
+    // A mistyped field must be an error, not something that is quietly mended or dropped.
+    ajv: {
+      customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true },
+    },
+    routerOptions: { maxParamLength: 200 },
+    forceCloseConnections: true,
+  })
+  await app.register(helmet)
+  app.addContentTypeParser(
+    ['application/yaml', 'application/x-yaml', 'text/yaml'],
+    { parseAs: 'string' },
+    async (_: unknown, body: string | Buffer) => readYamlBody(String(body)),
+  )
+  app.setErrorHandler((error: Error, request, reply) => {
+    const problem = toApiError(error)
+    if (problem.code === 'internal') request.log.error({ err: error }, 'request failed')
+    return sendProblem(reply, problem)
+  })
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(
+      reply,
+      new ApiError('not-found', `there is no ${request.method} ${request.url.split('?')[0]}`),
+    ),
+  )
+  app.addHook('onRequest', () => context.ready)
+  statusRoutes(app, context)
+  documentRoutes(app, context)
+  explainRoutes(app, context)
+  incidentRoutes(app, context)
+  return app
+}
+
+function readYamlBody(text: string): unknown {
+  const { documents, diagnostics } = parseYaml('body', text)
+  const [document, second] = documents
+  if (diagnostics.length > 0 || document === undefined || second !== undefined) {
+    throw new ApiError('bad-request', 'the body is not one YAML document', { diagnostics })
+  }
+  return document.value
+}

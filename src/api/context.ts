@@ -1,0 +1,25 @@
+/** What the routes are given to work with. */
+import type { Controller } from '../control/controller.ts'
+import type { Monitor } from '../control/monitor.ts'
+import type { IncidentEvent } from '../detect/incident.ts'
+import type { Enforcer } from '../kernel/enforcer.ts'
+import type { IncidentStore } from '../store/incidents.ts'
+import type { Outbox } from '../store/outbox.ts'
+import type { Metrics } from './metrics.ts'
+
+export interface Context {
+  readonly gateway: string
+  readonly version: string
+  /** Milliseconds since the epoch. */
+  readonly started: number
+  /** Fulfilled when the rules are in force; requests wait for it. */
+  readonly ready: Promise<void>
+  readonly controller: Controller
+  readonly monitor: Monitor
+  readonly enforcer: Enforcer
+  readonly incidents: IncidentStore
+  readonly outbox: Outbox
+  readonly metrics: Metrics
+  /** Stores and announces what became of an incident. */
+  readonly onIncident: (event: IncidentEvent) => void
+}

@@ -1,0 +1,47 @@
+/** Turns whatever went wrong into a problem that a client can act on. */
+import type { FastifyError } from 'fastify'
+import { FileExistsError } from '../control/controller.ts'
+import { DocumentError } from '../control/document-change.ts'
+import { PolicyError } from '../control/policy-error.ts'
+import { KernelError } from '../kernel/kernel-error.ts'
+import { DirectoryError } from '../policy/files.ts'
+import { ApiError, type ProblemCode } from './problem.ts'
+
+/** Fastify's own refusals, by their codes. */
+const FASTIFY: Readonly<Record<string, ProblemCode>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
+}
+
+export function toApiError(error: FastifyError | Error): ApiError {
+  if (error instanceof ApiError) return error
+  if (error instanceof DocumentError) {
+    return new ApiError('invalid-document', error.message, { errors: error.problems })
+  }
+  if (error instanceof PolicyError) {
+    const { diagnostics, failedTests } = error
+    if (failedTests.length === 0) return new ApiError('invalid-policy', error.message, { diagnostics })
+    const failures = failedTests.map(({ test, expectation, found }) => ({
+      test,
+      ...expectation.origin,
+      expected: expectation.verdict,
+      found,
+    }))
+    return new ApiError('policy-tests-failed', error.message, { failures })
+  }
+  if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
+  if (error instanceof KernelError) return new ApiError('kernel-refused', error.message)
+  if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
+  if ('validation' in error && error.validation !== undefined) {
+    const errors = error.validation.map(({ instancePath, message }) => ({
+      pointer: `/${error.validationContext}${instancePath}`,
+      message,
+    }))
+    return new ApiError('bad-request', error.message, { errors })
+  }
+  const { code, statusCode } = error as Partial<FastifyError>
+  const known = FASTIFY[code ?? '']
+  if (known !== undefined) return new ApiError(known, error.message)
+  if (statusCode !== undefined && statusCode < 500) return new ApiError('bad-request', error.message)
+  return new ApiError('internal', 'the request failed for a reason that the log tells')
+}

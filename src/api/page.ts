@@ -1,0 +1,35 @@
+/** Lists in pages: `{"items": […], "next": cursor|null}`. */
+import { type Static, Type } from 'typebox'
+
+/** Query strings are text, so the limit is checked as such: nothing is coerced behind the client's back. */
+export const PageQuery = Type.Object(
+  {
+    limit: Type.Optional(Type.String({ pattern: '^([1-9][0-9]{0,2}|1000)$' })),
+    cursor: Type.Optional(Type.String({ maxLength: 200, pattern: '^[A-Za-z0-9_-]+$' })),
+  },
+  { additionalProperties: false },
+)
+
+export interface Page<T> {
+  readonly items: readonly T[]
+  readonly next: string | null
+}
+
+const DEFAULT_LIMIT = 100
+
+export function limitOf({ limit }: Static<typeof PageQuery>): number {
+  return limit === undefined ? DEFAULT_LIMIT : Number(limit)
+}
+
+/** The page after the cursor; `found` has one item more than the page holds when there is a next one. */
+export function page<T>(found: readonly T[], limit: number, cursorOf: (item: T) => string): Page<T> {
+  const items = found.slice(0, limit)
+  const last = items.at(-1)
+  const next =
+    found.length > limit && last !== undefined ? Buffer.from(cursorOf(last)).toString('base64url') : null
+  return { items, next }
+}
+
+export function readCursor({ cursor }: Static<typeof PageQuery>): string | null {
+  return cursor === undefined ? null : Buffer.from(cursor, 'base64url').toString('utf8')
+}

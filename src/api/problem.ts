@@ -1,0 +1,43 @@
+/** Errors as RFC 9457 problem details: one table of codes, one way to answer. */
+import type { FastifyReply } from 'fastify'
+
+/** Every code a client can meet, with its HTTP status and title. The codes are stable. */
+export const PROBLEMS = {
+  'bad-request': [400, 'The request is not well formed'],
+  'not-found': [404, 'There is no such thing'],
+  'method-not-allowed': [405, 'This cannot be done to it'],
+  'file-exists': [409, 'The file for this document holds something else'],
+  'precondition-failed': [412, 'It has changed meanwhile, or exists already'],
+  'body-too-large': [413, 'The body is too large'],
+  'unsupported-media-type': [415, 'Send JSON or YAML'],
+  'invalid-document': [422, 'The document has mistakes'],
+  'invalid-policy': [422, 'With this change the policies would have mistakes'],
+  'policy-tests-failed': [422, 'With this change policy tests would fail'],
+  'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],
+  internal: [500, 'Something went wrong here'],
+  'kernel-refused': [503, 'The kernel did not take the change'],
+  'policies-unreadable': [503, 'The policy directory cannot be read'],
+  'not-ready': [503, 'The gateway is not ready'],
+} as const satisfies Record<string, readonly [number, string]>
+
+export type ProblemCode = keyof typeof PROBLEMS
+
+/** Thrown by handlers; the error handler turns it into an answer. */
+export class ApiError extends Error {
+  readonly code: ProblemCode
+  readonly detail: Readonly<Record<string, unknown>>
+
+  constructor(code: ProblemCode, message: string, detail: Readonly<Record<string, unknown>> = {}) {
+    super(message)
+    this.code = code
+    this.detail = detail
+  }
+}
+
+export function sendProblem(reply: FastifyReply, { code, message, detail }: ApiError): FastifyReply {
+  const [status, title] = PROBLEMS[code]
+  return reply
+    .code(status)
+    .type('application/problem+json')
+    .send({ type: `urn:egress25:problem:${code}`, title, status, code, detail: message, ...detail })
+}

@@ -1,0 +1,71 @@
+/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, and `/v1/apply`. */
+import type { FastifyInstance } from 'fastify'
+import type { InForce } from '../control/controller.ts'
+import type { Context } from './context.ts'
+
+export function statusRoutes(app: FastifyInstance, context: Context): void {
+  const { controller, monitor, metrics } = context
+
+  app.get('/v1/status', () => statusOf(context))
+  app.get('/healthz', () => ({ status: 'ok' }))
+  app.get('/readyz', (_, reply) => {
+    const { inSync, listening } = monitor.status()
+    const reasons = [
+      ...(controller.inForce === null ? ['no policies are in force'] : []),
+      ...(inSync === true ? [] : ['the kernel does not hold the ruleset']),
+      ...(listening ? [] : ['the event source is dead']),
+    ]
+    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons })
+  })
+  app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.render()))
+  app.post('/v1/apply', async () => appliedBody(await metrics.timeApply(() => controller.apply())))
+}
+
+function statusOf({ gateway, version, started, controller, monitor, outbox }: Context) {
+  const { inSync, listening, drift, attempts, told, lost, sums } = monitor.status()
+  const { inForce } = controller
+  const byKind: Record<string, number> = {}
+  for (const { kind } of monitor.detector.open()) byKind[kind] = (byKind[kind] ?? 0) + 1
+  return {
+    gateway,
+    version,
+    started: new Date(started).toISOString(),
+    in_sync: inSync === true,
+    drift,
+    ruleset: inForce === null ? null : appliedBody(inForce),
+    documents: inForce === null ? null : countDocuments(inForce),
+    warnings: inForce?.loaded.diagnostics ?? [],
+    attempts: {
+      total: attempts,
+      by_policy: sums.flatMap(({ what, packets }) =>
+        what.of === 'attempts' ? [{ policy: what.policy, verdict: what.verdict, attempts: packets }] : [],
+      ),
+    },
+    events: { listening, received: told, lost },
+    incidents: { open: byKind },
+    alerts: { waiting: Object.fromEntries(outbox.waiting()) },
+  }
+}
+
+function appliedBody({ applied, time }: InForce) {
+  const { how, digest, elements, chains, bootFileError } = applied
+  return {
+    digest,
+    applied: new Date(time).toISOString(),
+    how,
+    elements,
+    chains,
+    /** Why the ruleset would not be there after a reboot; null when it would. */
+    boot_file_error: bootFileError?.message ?? null,
+  }
+}
+
+function countDocuments({ model }: InForce) {
+  const { policies, relays, exemptions, tests } = model
+  return {
+    policies: policies.length,
+    relays: relays.length,
+    exemptions: exemptions.length,
+    tests: tests.length,
+  }
+}

@@ -1,0 +1,111 @@
+/** The `egress25` command. Each subcommand is loaded when it is called: `check` need not wait for the API. */
+import { Command, CommanderError } from 'commander'
+import { UnreachableError } from './client.ts'
+import { complain, complainOf, EXIT, type Exit, print } from './commands/outcome.ts'
+import { ConfigError } from './config.ts'
+import { KernelError } from './kernel/kernel-error.ts'
+import { DirectoryError } from './policy/files.ts'
+import { VERSION } from './version.ts'
+
+interface Options {
+  readonly json?: boolean
+}
+
+const program = new Command('egress25')
+  .description('An outbound port 25 egress firewall: YAML policies to nftables, infected machines named.')
+  .option('-c, --config FILE', 'the gateway configuration (default: /etc/egress25/egress25.yaml)')
+  .exitOverride()
+  .configureOutput({ writeErr: (text) => process.stderr.write(text) })
+  .addHelpText(
+    'after',
+    '\nExit status: 0 done, 1 no, 2 usage or configuration, 3 kernel, 4 service unreachable',
+  )
+
+let exit: Exit = EXIT.done
+
+const config = (): string | null => program.opts<{ config?: string }>().config ?? null
+const common = ({ json }: Options) => ({ json: json === true, config: config() })
+
+function command(usage: string, description: string): Command {
+  return program.command(usage).description(description).option('--json', 'print JSON')
+}
+
+command('check <dir>', 'check policy documents').action(async (dir: string, options: Options) => {
+  const { check } = await import('./commands/check.ts')
+  exit = await check(dir, common(options))
+})
+
+command('test <dir>', 'run the policy tests').action(async (dir: string, options: Options) => {
+  const { test } = await import('./commands/test.ts')
+  exit = await test(dir, common(options))
+})
+
+command('compile <dir>', 'print the nft script').action(async (dir: string, options: Options) => {
+  const { compile } = await import('./commands/compile.ts')
+  exit = await compile(dir, common(options))
+})
+
+command('explain <dir> <source> <destination>', 'say what becomes of a packet, and why')
+  .option('--port <number>', 'TCP destination port', '25')
+  .option('--user <name>', 'a local user who sends it, on the gateway itself')
+  .action(
+    async (
+      dir: string,
+      source: string,
+      destination: string,
+      options: Options & { port: string; user?: string },
+    ) => {
+      const { explain } = await import('./commands/explain.ts')
+      exit = await explain(dir, source, destination, { ...options, json: options.json === true })
+    },
+  )
+
+command('apply [dir]', 'bring the policies into force').action(
+  async (dir: string | undefined, options: Options) => {
+    const { apply } = await import('./commands/apply.ts')
+    exit = await apply(dir ?? null, common(options))
+  },
+)
+
+command('status', 'say how the gateway is').action(async (options: Options) => {
+  const { status } = await import('./commands/status.ts')
+  exit = await status(common(options))
+})
+
+command('incidents', 'list open incidents').action(async (options: Options) => {
+  const { incidents } = await import('./commands/status.ts')
+  exit = await incidents(common(options))
+})
+
+program
+  .command('serve')
+  .description('run the service')
+  .action(async () => {
+    const { serve } = await import('./serve.ts')
+    exit = await serve(config())
+  })
+
+program
+  .command('version')
+  .description('print the version')
+  .action(() => print(VERSION))
+
+/** One clear line for whatever can be expected to go wrong. */
+function exitFor(error: unknown): Exit {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage
+  if (!(error instanceof Error)) throw error
+  if (error instanceof ConfigError) complainOf(error.diagnostics)
+  complain(`egress25: ${error.message}`)
+  if (error instanceof KernelError) return EXIT.kernel
+  if (error instanceof UnreachableError) return EXIT.unreachable
+  if (error instanceof ConfigError || error instanceof DirectoryError) return EXIT.usage
+  complain(error.stack ?? '')
+  return EXIT.usage
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  exit = exitFor(error)
+}
+process.exitCode = exit

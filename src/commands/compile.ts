@@ -1,0 +1,30 @@
+/** `egress25 compile DIR`: prints the nft script, as it would be applied on this gateway. */
+import { compile as compileModel } from '../compile/compile.ts'
+import { renderReplacement } from '../compile/nft-script.ts'
+import { type Config, readConfig } from '../config.ts'
+import { runProcess } from '../kernel/process.ts'
+import { findUserIds } from '../kernel/users.ts'
+import { loadPolicies } from '../policy/load.ts'
+import { complainOf, EXIT, type Exit, printJson } from './outcome.ts'
+
+export async function compile(
+  directory: string,
+  { json, config }: { json: boolean; config: string | null },
+): Promise<Exit> {
+  const { compile: options }: Config = await readConfig(config)
+  const { model, diagnostics } = await loadPolicies(directory, Date.now())
+  if (model === null) {
+    if (json) printJson({ diagnostics })
+    else complainOf(diagnostics)
+    return EXIT.no
+  }
+  const users = [...new Set(model.relays.flatMap((relay) => relay.users))]
+  const uids = await findUserIds(users, runProcess)
+  const script = renderReplacement(compileModel(model, { ...options, uids }))
+  if (json) printJson({ diagnostics, digest: script.digest, script: script.text })
+  else {
+    complainOf(diagnostics)
+    process.stdout.write(script.text)
+  }
+  return EXIT.done
+}

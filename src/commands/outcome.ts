@@ -1,0 +1,31 @@
+/** How commands end: exit statuses that scripts rely on, and one way to print. */
+import { type Diagnostic, formatDiagnostic } from '../policy/diagnostic.ts'
+
+export const EXIT = {
+  done: 0,
+  /** The answer is no: diagnostics, failed policy tests, drift. */
+  no: 1,
+  /** Wrong usage or configuration. */
+  usage: 2,
+  kernel: 3,
+  unreachable: 4,
+} as const
+
+export type Exit = (typeof EXIT)[keyof typeof EXIT]
+
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function complain(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, process.stdout.isTTY ? 2 : undefined))
+}
+
+/** To standard error, so that what a command prints can be piped on. */
+export function complainOf(diagnostics: readonly Diagnostic[]): void {
+  for (const diagnostic of diagnostics) complain(formatDiagnostic(diagnostic))
+}

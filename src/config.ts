@@ -1,0 +1,161 @@
+/** The gateway's own configuration: one file per machine. */
+import { readFile } from 'node:fs/promises'
+import { isIP } from 'node:net'
+import { hostname } from 'node:os'
+import { type Static, Type } from 'typebox'
+import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/compile.ts'
+import { type Diagnostic, diagnostic } from './policy/diagnostic.ts'
+import { FORMATS, quote } from './policy/formats.ts'
+import { checkShape } from './policy/shape.ts'
+import { parseYaml } from './policy/yaml-source.ts'
+
+export const DEFAULT_CONFIG_FILE = '/etc/egress25/egress25.yaml'
+
+const section = <T extends Parameters<typeof Type.Object>[0]>(properties: T) =>
+  Type.Optional(Type.Object(properties, { additionalProperties: false }))
+const text = (format: string, maxLength = 500) => Type.String({ format, minLength: 1, maxLength })
+
+const ChannelSchema = Type.Object(
+  {
+    name: text('name', 48),
+    type: Type.Enum(['webhook']),
+    url: text('http-url', 2_000),
+    secret_file: Type.Optional(text('absolute-path')),
+  },
+  { additionalProperties: false },
+)
+
+const ConfigSchema = Type.Object(
+  {
+    gateway: Type.Optional(text('text', 100)),
+    policies: section({ directory: Type.Optional(text('absolute-path')) }),
+    firewall: section({
+      hooks: Type.Optional(Type.Array(Type.Enum(['forward', 'output']), { minItems: 1, maxItems: 2 })),
+      outside_interfaces: Type.Optional(Type.Array(text('interface', 15), { maxItems: 64 })),
+      nflog_group: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535 })),
+      priority: Type.Optional(Type.Integer({ minimum: -400, maximum: 400 })),
+      tracked_sources: Type.Optional(Type.Integer({ minimum: 16, maximum: 4_194_304 })),
+    }),
+    api: section({ listen: Type.Optional(Type.Array(text('listen'), { minItems: 1, maxItems: 16 })) }),
+    state: section({
+      directory: Type.Optional(text('absolute-path')),
+      retain: Type.Optional(text('duration')),
+    }),
+    // Nothing can name the machine behind an address yet; an entry would be silently useless.
+    subscribers: Type.Optional(Type.Array(Type.Object({}), { maxItems: 0 })),
+    alerts: Type.Optional(Type.Array(ChannelSchema, { maxItems: 32 })),
+  },
+  { additionalProperties: false },
+)
+
+export type Channel = Static<typeof ChannelSchema>
+
+export type Listen =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+
+export interface Config {
+  readonly gateway: string
+  readonly policyDirectory: string
+  readonly compile: CompileOptions
+  readonly listen: readonly Listen[]
+  readonly stateDirectory: string
+  readonly channels: readonly Channel[]
+}
+
+/** The configuration cannot be used; every reason, with its place. */
+export class ConfigError extends Error {
+  readonly diagnostics: readonly Diagnostic[]
+
+  constructor(message: string, diagnostics: readonly Diagnostic[] = []) {
+    super(message)
+    this.diagnostics = diagnostics
+  }
+}
+
+const CONFIG_FORMATS = {
+  ...FORMATS,
+  'absolute-path': (value: string) =>
+    fault(value.startsWith('/'), `${quote(value)} must be an absolute path`),
+  interface: (value: string) =>
+    fault(/^[a-zA-Z0-9_.:-]{1,15}$/.test(value), `${quote(value)} is no name of a network interface`),
+  'http-url': (value: string) =>
+    fault(
+      URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+      `${quote(value)} is not an http(s) URL`,
+    ),
+  listen: (value: string) => {
+    const listen = parseListen(value)
+    if (listen === null) return fault(false, `${quote(value)} is neither ADDRESS:PORT nor unix:/PATH`)
+    const safe = listen.kind === 'unix' || isLoopback(listen.host)
+    return fault(
+      safe,
+      `${quote(value)} is beyond loopback, which needs TLS and tokens; listen on 127.0.0.1 or unix:`,
+    )
+  },
+}
+
+/**
+ * Reads the file. Without a file at the default place the defaults hold.
+ * @throws ConfigError
+ */
+export async function readConfig(file: string | null): Promise<Config> {
+  const path = file ?? DEFAULT_CONFIG_FILE
+  let written: string
+  try {
+    written = await readFile(path, 'utf8')
+  } catch (error) {
+    if (file === null && (error as NodeJS.ErrnoException).code === 'ENOENT') return build({})
+    throw new ConfigError(`cannot read the configuration ${path}: ${(error as Error).message}`)
+  }
+  return parseConfig(path, written)
+}
+
+/** @throws ConfigError with every mistake in the text */
+export function parseConfig(path: string, written: string): Config {
+  const { documents, diagnostics } = parseYaml(path, written)
+  const [document, second] = documents
+  const found = [...diagnostics]
+  if (second !== undefined)
+    found.push(diagnostic(second.origin, 'not-a-document', 'one document is enough here'))
+  for (const { code, message, ...place } of checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)) {
+    const origin = document?.locate(place) ?? { file: path, line: 1, column: 1 }
+    found.push(diagnostic(origin, code, message))
+  }
+  if (found.length > 0) throw new ConfigError(`the configuration ${path} has mistakes`, found)
+  return build((document?.value ?? {}) as Static<typeof ConfigSchema>)
+}
+
+function build({ gateway, policies, firewall, api, state, alerts }: Static<typeof ConfigSchema>): Config {
+  return {
+    gateway: gateway ?? hostname(),
+    policyDirectory: policies?.directory ?? '/etc/egress25/policies',
+    compile: {
+      hooks: (firewall?.hooks as CompileOptions['hooks'] | undefined) ?? DEFAULT_COMPILE_OPTIONS.hooks,
+      outsideInterfaces: firewall?.outside_interfaces ?? [],
+      nflogGroup: firewall?.nflog_group ?? DEFAULT_COMPILE_OPTIONS.nflogGroup,
+      priority: firewall?.priority ?? DEFAULT_COMPILE_OPTIONS.priority,
+      trackedSources: firewall?.tracked_sources ?? DEFAULT_COMPILE_OPTIONS.trackedSources,
+      uids: new Map(),
+    },
+    listen: (api?.listen ?? ['127.0.0.1:7025']).flatMap((value) => parseListen(value) ?? []),
+    stateDirectory: state?.directory ?? '/var/lib/egress25',
+    channels: alerts ?? [],
+  }
+}
+
+function parseListen(value: string): Listen | null {
+  if (value.startsWith('unix:/')) return { kind: 'unix', path: value.slice('unix:'.length) }
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value)
+  const host = match?.[1] ?? match?.[2] ?? ''
+  const port = Number(match?.[3])
+  return isIP(host) > 0 && port > 0 && port < 65_536 ? { kind: 'tcp', host, port } : null
+}
+
+function isLoopback(host: string): boolean {
+  return host === '::1' || /^127\./.test(host)
+}
+
+function fault(isFine: boolean, message: string) {
+  return isFine ? null : ({ code: 'bad-value', message } as const)
+}

@@ -1,0 +1,149 @@
+/**
+ * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
+ * wait for each other; readers see the model that is in force.
+ */
+import { mkdir, readFile, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type CompileOptions, compile } from '../compile/compile.ts'
+import type { Ruleset } from '../compile/ruleset.ts'
+import { stageFile, syncFolder } from '../kernel/atomic-file.ts'
+import type { Applied, Enforcer } from '../kernel/enforcer.ts'
+import { type Loaded, loadPolicies } from '../policy/load.ts'
+import type { Model } from '../policy/model.ts'
+import { runPolicyTests } from '../policy/policy-tests.ts'
+import type { Document, Kind } from '../policy/schema.ts'
+import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
+import { PolicyError } from './policy-error.ts'
+
+export interface ControllerOptions {
+  readonly directory: string
+  readonly compile: CompileOptions
+  readonly enforcer: Enforcer
+  /** Ids of local users by name. */
+  readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
+  readonly now: () => number
+}
+
+/** What is in force, and how it came to be. */
+export interface InForce {
+  readonly loaded: Loaded
+  readonly model: Model
+  readonly ruleset: Ruleset
+  readonly applied: Applied
+  /** Milliseconds since the epoch. */
+  readonly time: number
+}
+
+interface Compiled {
+  readonly loaded: Loaded
+  readonly model: Model
+  readonly ruleset: Ruleset
+}
+
+/** Whether a change may go ahead, given the document as it is now; throws when it may not. */
+export type Precondition = (current: Document | null) => void
+
+export class FileExistsError extends Error {}
+
+export class Controller {
+  readonly #options: ControllerOptions
+  #inForce: InForce | null = null
+  #queue: Promise<unknown> = Promise.resolve()
+
+  constructor(options: ControllerOptions) {
+    this.#options = options
+  }
+
+  get inForce(): InForce | null {
+    return this.#inForce
+  }
+
+  /** Applies the directory as it stands. @throws PolicyError, KernelError or DirectoryError; then nothing has changed */
+  apply(): Promise<InForce> {
+    return this.#inTurn(async () => this.#enforce(await this.#prepare()))
+  }
+
+  /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
+  put(document: Document, mayGoAhead: Precondition, dryRun: boolean): Promise<InForce | null> {
+    return this.#change(document.kind, document.name, mayGoAhead, dryRun, (existing, textOf) =>
+      putChange(existing, textOf, document),
+    )
+  }
+
+  /** Removes a document. @throws what `apply` throws, and what the precondition throws */
+  delete(kind: Kind, name: string, mayGoAhead: Precondition, dryRun: boolean): Promise<InForce | null> {
+    return this.#change(kind, name, mayGoAhead, dryRun, (existing, textOf) =>
+      existing === null ? null : deleteChange(existing, textOf),
+    )
+  }
+
+  /** Runs work when no change is under way, and holds changes back until it is done. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#inTurn(work)
+  }
+
+  #change(
+    kind: Kind,
+    name: string,
+    mayGoAhead: Precondition,
+    dryRun: boolean,
+    plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
+  ): Promise<InForce | null> {
+    return this.#inTurn(async () => {
+      const { directory, now } = this.#options
+      const before = await loadPolicies(directory, now())
+      const existing = findDocument(before, kind, name)
+      mayGoAhead(existing?.document ?? null)
+      const text =
+        existing === null ? '' : await readFile(join(directory, existing.source.origin.file), 'utf8')
+      const change = plan(existing, () => text)
+      if (change === null) return this.#inForce
+      if (existing === null && before.documents.some(({ source }) => source.origin.file === change.path)) {
+        throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
+      }
+      const compiled = await this.#prepare(new Map([[change.path, change.text]]))
+      if (dryRun) return null
+      // The new file waits, safely on the disk, until the kernel has agreed.
+      const path = join(directory, change.path)
+      if (change.text === null) {
+        const inForce = await this.#enforce(compiled)
+        await unlink(path)
+        await syncFolder(dirname(path))
+        return inForce
+      }
+      await mkdir(dirname(path), { recursive: true })
+      const staged = await stageFile(path, change.text)
+      try {
+        const inForce = await this.#enforce(compiled)
+        await staged.commit()
+        return inForce
+      } catch (error) {
+        await staged.discard()
+        throw error
+      }
+    })
+  }
+
+  async #prepare(overlay?: ReadonlyMap<string, string | null>): Promise<Compiled> {
+    const { directory, findUserIds, now } = this.#options
+    const loaded = await loadPolicies(directory, now(), overlay)
+    if (loaded.model === null) throw new PolicyError(loaded.diagnostics)
+    const failed = runPolicyTests(loaded.model, now()).filter(({ passed }) => !passed)
+    if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)
+    const users = [...new Set(loaded.model.relays.flatMap((relay) => relay.users))]
+    const uids = await findUserIds(users)
+    return { loaded, model: loaded.model, ruleset: compile(loaded.model, { ...this.#options.compile, uids }) }
+  }
+
+  async #enforce({ loaded, model, ruleset }: Compiled): Promise<InForce> {
+    const applied = await this.#options.enforcer.apply(ruleset)
+    this.#inForce = { loaded, model, ruleset, applied, time: this.#options.now() }
+    return this.#inForce
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work)
+    this.#queue = turn.catch(() => {})
+    return turn
+  }
+}

@@ -1,0 +1,77 @@
+/** Where a changed document goes in the policy directory. */
+import { posix } from 'node:path'
+import type { LocatedDocument } from '../policy/build-model.ts'
+import { PLURALS } from '../policy/build-model.ts'
+import type { Problem } from '../policy/diagnostic.ts'
+import { checkDocument } from '../policy/document.ts'
+import { removeDocument, renderDocument, replaceDocument } from '../policy/edit.ts'
+import type { Loaded } from '../policy/load.ts'
+import type { Document, Kind } from '../policy/schema.ts'
+
+/** One file's new text; null: the file goes. */
+export interface FileChange {
+  readonly path: string
+  readonly text: string | null
+}
+
+/** The document in a request is not sound. */
+export class DocumentError extends Error {
+  readonly problems: readonly Problem[]
+
+  constructor(problems: readonly Problem[]) {
+    super('the document has mistakes; nothing was changed')
+    this.problems = problems
+  }
+}
+
+export function findDocument(
+  { documents }: Pick<Loaded, 'documents'>,
+  kind: Kind,
+  name: string,
+): LocatedDocument | null {
+  return documents.find(({ document }) => document.kind === kind && document.name === name) ?? null
+}
+
+/**
+ * Completes and checks a document that came by itself: kind and name may be left out, but not contradict.
+ * @throws DocumentError
+ */
+export function completeDocument(kind: Kind, name: string, value: unknown): Document {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new DocumentError([
+      { pointer: '', code: 'not-a-document', message: 'a document must be a mapping' },
+    ])
+  }
+  const written = value as { kind?: unknown; name?: unknown }
+  const problems: Problem[] = []
+  if (Object.hasOwn(written, 'kind') && written.kind !== kind) {
+    problems.push({ pointer: '/kind', code: 'bad-value', message: `must be ${kind}, as the address says` })
+  }
+  if (Object.hasOwn(written, 'name') && written.name !== name) {
+    problems.push({ pointer: '/name', code: 'bad-value', message: `must be ${name}, as the address says` })
+  }
+  const checked = checkDocument({ ...written, kind, name })
+  if ('problems' in checked) problems.push(...checked.problems)
+  if (problems.length > 0 || 'problems' in checked) throw new DocumentError(problems)
+  return checked.document
+}
+
+/** A new document gets a file of its own; a known one is changed where it stands. */
+export function putChange(
+  existing: LocatedDocument | null,
+  textOf: (path: string) => string,
+  document: Document,
+): FileChange {
+  if (existing === null) {
+    return {
+      path: posix.join(PLURALS[document.kind], `${document.name}.yaml`),
+      text: renderDocument(document),
+    }
+  }
+  const { origin, span } = existing.source
+  return { path: origin.file, text: replaceDocument(textOf(origin.file), span, document) }
+}
+
+export function deleteChange({ source }: LocatedDocument, textOf: (path: string) => string): FileChange {
+  return { path: source.origin.file, text: removeDocument(textOf(source.origin.file), source.span) }
+}

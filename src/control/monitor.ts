@@ -1,0 +1,151 @@
+/**
+ * Watches the kernel while the service runs: attempts as they come, counters and the table's mark every second, and
+ * from them incidents, losses and drift.
+ */
+import { randomUUID } from 'node:crypto'
+import { Detector } from '../detect/detector.ts'
+import type { Incident, IncidentEvent } from '../detect/incident.ts'
+import type { Enforcer } from '../kernel/enforcer.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import { type EventSource, startEventSource } from '../watch/event-source.ts'
+import { LossMeter } from '../watch/loss.ts'
+import { RunningTotals, type Sum } from '../watch/totals.ts'
+import type { Controller } from './controller.ts'
+
+export interface MonitorOptions {
+  readonly controller: Controller
+  readonly enforcer: Enforcer
+  readonly nflogGroup: number
+  /** Incidents that an earlier run left open. */
+  readonly resumed: readonly Incident[]
+  /** Must be durable when it returns. */
+  readonly onIncident: (event: IncidentEvent) => void
+  /** Open incidents that grew since they were last told of. */
+  readonly onProgress: (incidents: readonly Incident[]) => void
+  readonly log: MonitorLog
+}
+
+/** What operators should find in the log. */
+export interface MonitorLog {
+  readonly attempt: (attempt: Attempt) => void
+  readonly listening: () => void
+  readonly deaf: (reason: string, restartIn: number) => void
+  readonly drift: (what: string) => void
+  readonly unreadable: (error: Error) => void
+}
+
+export interface MonitorStatus {
+  /** The kernel holds the ruleset that was applied; null until the first look. */
+  readonly inSync: boolean | null
+  readonly listening: boolean
+  readonly drift: number
+  readonly attempts: number
+  readonly told: number
+  readonly lost: number
+  readonly sums: readonly Sum[]
+}
+
+const INTERVAL = 1_000
+
+export class Monitor {
+  readonly detector: Detector
+  readonly #options: MonitorOptions
+  readonly #totals = new RunningTotals()
+  readonly #loss = new LossMeter()
+  #events: EventSource | null = null
+  #timer: NodeJS.Timeout | null = null
+  #inSync: boolean | null = null
+  #drift = 0
+  #told = 0
+  #grown = false
+
+  constructor(options: MonitorOptions) {
+    this.#options = options
+    this.detector = new Detector({
+      newId: randomUUID,
+      thresholds: (name) =>
+        options.controller.inForce?.model.policies.find((policy) => policy.name === name)?.thresholds ?? null,
+    })
+    for (const incident of options.resumed) this.detector.resume(incident)
+  }
+
+  /** Takes the first reading of the counters, and then listens: what is counted in between shows up as lost. */
+  async start(): Promise<void> {
+    await this.#look()
+    const { nflogGroup, log } = this.#options
+    this.#events = startEventSource({
+      nflogGroup,
+      onAttempt: (attempt) => this.#observe(attempt),
+      onListening: log.listening,
+      onEnd: log.deaf,
+    })
+    this.#schedule()
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#events?.stop()
+    this.#tellProgress()
+  }
+
+  status(): MonitorStatus {
+    return {
+      inSync: this.#inSync,
+      listening: this.#events?.listening ?? false,
+      drift: this.#drift,
+      attempts: this.#totals.attempts(),
+      told: this.#told,
+      lost: this.#loss.lost,
+      sums: this.#totals.sums(),
+    }
+  }
+
+  #observe(attempt: Attempt): void {
+    this.#told++
+    this.#grown = true
+    this.#options.log.attempt(attempt)
+    for (const event of this.detector.observe(attempt)) this.#options.onIncident(event)
+  }
+
+  #schedule(): void {
+    this.#timer = setTimeout(async () => {
+      await this.#look()
+      this.#tellProgress()
+      for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event)
+      if (this.#timer !== null) this.#schedule()
+    }, INTERVAL)
+  }
+
+  #tellProgress(): void {
+    if (!this.#grown) return
+    this.#grown = false
+    this.#options.onProgress(this.detector.open())
+  }
+
+  /** Reads the kernel between two changes, so that it is held against what it should be at that moment. */
+  async #look(): Promise<void> {
+    const { controller, enforcer, log } = this.#options
+    await controller.exclusively(async () => {
+      const inForce = controller.inForce
+      if (inForce === null) return
+      try {
+        const state = await enforcer.readState()
+        this.#inSync = state?.digest === inForce.applied.digest
+        if (state !== null) {
+          this.#totals.update(inForce.ruleset.totals, state.totals)
+          this.#loss.update(this.#totals.attempts(), this.#told)
+        }
+        if (!this.#inSync) {
+          this.#drift++
+          log.drift(state === null ? 'the table is gone' : 'the table was replaced or changed')
+          await enforcer.restore()
+          this.#inSync = true
+        }
+      } catch (error) {
+        this.#inSync = false
+        log.unreadable(error as Error)
+      }
+    })
+  }
+}

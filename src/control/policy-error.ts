@@ -1,0 +1,17 @@
+/** Why a policy directory was not applied. */
+import type { Diagnostic } from '../policy/diagnostic.ts'
+import type { ExpectationResult } from '../policy/policy-tests.ts'
+
+/** The documents have mistakes, or their tests fail; the old rules are in force. */
+export class PolicyError extends Error {
+  readonly diagnostics: readonly Diagnostic[]
+  readonly failedTests: readonly ExpectationResult[]
+
+  constructor(diagnostics: readonly Diagnostic[], failedTests: readonly ExpectationResult[] = []) {
+    const what =
+      failedTests.length > 0 ? `${failedTests.length} policy tests fail` : 'the policies have mistakes'
+    super(`${what}; nothing was changed`)
+    this.diagnostics = diagnostics
+    this.failedTests = failedTests
+  }
+}

@@ -1,0 +1,204 @@
+/** `egress25 serve`: puts the parts together, and takes them apart again. The rules stay when it stops. */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Logger, pino } from 'pino'
+import { Dispatcher } from './alerts/dispatcher.ts'
+import { openChannels } from './alerts/open-channels.ts'
+import { createApp } from './api/app.ts'
+import { listen } from './api/listen.ts'
+import { createMetrics, type Metrics } from './api/metrics.ts'
+import { EXIT, type Exit } from './commands/outcome.ts'
+import { type Config, ConfigError, readConfig } from './config.ts'
+import { Controller } from './control/controller.ts'
+import { Monitor } from './control/monitor.ts'
+import { monitorLog } from './control/monitor-log.ts'
+import { PolicyError } from './control/policy-error.ts'
+import type { IncidentEvent } from './detect/incident.ts'
+import { incidentBody } from './detect/incident-body.ts'
+import { Enforcer } from './kernel/enforcer.ts'
+import { openNft } from './kernel/nft.ts'
+import { runProcess } from './kernel/process.ts'
+import { findUserIds } from './kernel/users.ts'
+import { notifySystemd, watchdogInterval } from './notify.ts'
+import { DirectoryError } from './policy/files.ts'
+import { inTransaction, openDatabase } from './store/database.ts'
+import { IncidentStore } from './store/incidents.ts'
+import { Outbox } from './store/outbox.ts'
+import { VERSION } from './version.ts'
+
+/**
+ * Runs until a signal ends it.
+ * @throws ConfigError when it cannot start as configured, KernelError when the kernel will not have the rules
+ */
+export async function serve(configFile: string | null): Promise<Exit> {
+  const config = await readConfig(configFile)
+  const channels = await openChannels(config)
+  await mkdir(config.stateDirectory, { recursive: true }).catch(unusable(config.stateDirectory))
+  const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
+
+  const database = await open(config)
+  const incidents = new IncidentStore(database)
+  const outbox = new Outbox(database)
+  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory)
+  const controller = new Controller({
+    directory: config.policyDirectory,
+    compile: config.compile,
+    enforcer,
+    findUserIds: (names) => findUserIds(names, runProcess),
+    now: Date.now,
+  })
+  const dispatcher = new Dispatcher({
+    outbox,
+    channels,
+    onSent: (channel) => metrics.alertSent(channel, 'sent'),
+    onFailed: (channel, error, retryIn) => {
+      metrics.alertSent(channel, 'failed')
+      log.warn(
+        { channel, reason: error.message, retry_in_ms: retryIn },
+        'alert not delivered, will try again',
+      )
+    },
+  })
+  /** The incident and its messages are written together: neither can be there without the other. */
+  const onIncident = (event: IncidentEvent) => {
+    const body = incidentBody(event.incident)
+    log.warn({ event: event.event, incident: body }, `incident ${event.event}: ${body.summary}`)
+    const message = JSON.stringify({
+      event: event.event,
+      gateway: config.gateway,
+      time: new Date(event.time).toISOString(),
+      incident: body,
+    })
+    inTransaction(database, () => {
+      incidents.save(event.incident)
+      for (const { name } of channels)
+        outbox.add(name, `${event.incident.id}/${event.event}/${event.time}`, message)
+    })
+    dispatcher.wake()
+  }
+  const monitor = new Monitor({
+    controller,
+    enforcer,
+    nflogGroup: config.compile.nflogGroup,
+    resumed: incidents.list({ state: 'open', limit: 100_000 }),
+    onIncident,
+    onProgress: (grown) =>
+      inTransaction(database, () => {
+        for (const incident of grown) incidents.save(incident)
+      }),
+    log: monitorLog(log),
+  })
+  const metrics: Metrics = createMetrics(monitor)
+  const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
+  const app = await createApp(
+    {
+      gateway: config.gateway,
+      version: VERSION,
+      started: Date.now(),
+      ready,
+      controller,
+      monitor,
+      enforcer,
+      incidents,
+      outbox,
+      metrics,
+      onIncident,
+    },
+    log,
+  )
+  // The sockets first: a second instance fails here, before it has touched anything.
+  const servers = await listen(app, config.listen)
+  const stop = async () => {
+    notifySystemd('STOPPING=1')
+    monitor.stop()
+    dispatcher.stop()
+    for (const server of servers) server.close()
+    await app.close()
+    database.close()
+  }
+  try {
+    await applyAtStart(controller, enforcer, config, metrics, log)
+    await monitor.start()
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  dispatcher.wake()
+  setReady()
+  notifySystemd('READY=1')
+  log.info({ listen: config.listen, policies: config.policyDirectory }, 'egress25 is running')
+
+  const alive = watchdogInterval()
+  const heartbeat = alive === null ? null : setInterval(() => notifySystemd('WATCHDOG=1'), alive)
+  process.on('SIGHUP', () => void reapply(controller, metrics, log))
+  const signal = await new Promise<string>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
+  })
+  log.info({ signal }, 'stopping; the rules stay in force')
+  if (heartbeat !== null) clearInterval(heartbeat)
+  await stop()
+  return EXIT.done
+}
+
+async function open({ stateDirectory }: Config) {
+  const path = join(stateDirectory, 'egress25.db')
+  try {
+    return openDatabase(path)
+  } catch (error) {
+    throw new ConfigError(`cannot open ${path}: ${(error as Error).message}`)
+  }
+}
+
+function unusable(path: string) {
+  return (error: Error) => {
+    throw new ConfigError(`cannot use the state directory ${path}: ${error.message}`)
+  }
+}
+
+/** A mistake in the policies must not keep the gateway from being watched: what was good last stays in force. */
+async function applyAtStart(
+  controller: Controller,
+  enforcer: Enforcer,
+  { policyDirectory }: Config,
+  metrics: Metrics,
+  log: Logger,
+): Promise<void> {
+  try {
+    const { applied, loaded } = await metrics.timeApply(() => controller.apply())
+    for (const diagnostic of loaded.diagnostics) log.warn({ diagnostic }, 'policy warning')
+    if (applied.bootFileError !== null) {
+      log.error({ reason: applied.bootFileError.message }, 'the rules would not survive a reboot')
+    }
+    log.info(
+      { how: applied.how, digest: applied.digest, elements: applied.elements },
+      'policies are in force',
+    )
+  } catch (error) {
+    if (!(error instanceof PolicyError || error instanceof DirectoryError)) throw error
+    logRefusal(log, error)
+    const restored = await enforcer.restoreForBoot()
+    log.error(
+      { policies: policyDirectory, restored },
+      'running on the last good rules until the policies are mended',
+    )
+  }
+}
+
+async function reapply(controller: Controller, metrics: Metrics, log: Logger): Promise<void> {
+  try {
+    const { applied } = await metrics.timeApply(() => controller.apply())
+    log.info({ how: applied.how, digest: applied.digest }, 'policies applied again')
+  } catch (error) {
+    logRefusal(log, error as Error)
+  }
+}
+
+function logRefusal(log: Logger, error: Error): void {
+  if (error instanceof PolicyError) {
+    for (const diagnostic of error.diagnostics) log.error({ diagnostic }, 'policy mistake')
+    for (const { test, expectation, found } of error.failedTests) {
+      log.error({ test, at: expectation.origin, found }, 'policy test failed')
+    }
+  }
+  log.error({ reason: error.message }, 'policies not applied')
+}

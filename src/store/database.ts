@@ -1,0 +1,52 @@
+/** What must survive a crash: one SQLite file. */
+import { DatabaseSync } from 'node:sqlite'
+
+/** Each step is run once, in order; a step that was released is never changed. */
+const MIGRATIONS = [
+  `CREATE TABLE incidents (
+     id TEXT PRIMARY KEY,
+     state TEXT NOT NULL,
+     kind TEXT NOT NULL,
+     source TEXT NOT NULL,
+     last_seen INTEGER NOT NULL,
+     body TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX incidents_by_time ON incidents (last_seen DESC, id DESC);
+   CREATE TABLE outbox (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     channel TEXT NOT NULL,
+     key TEXT NOT NULL,
+     body TEXT NOT NULL,
+     tries INTEGER NOT NULL DEFAULT 0,
+     next_try INTEGER NOT NULL DEFAULT 0,
+     UNIQUE (channel, key)
+   ) STRICT;`,
+]
+
+/** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */
+export function openDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 5_000 })
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
+  if (version > MIGRATIONS.length) {
+    throw new Error(`${path} was written by a later version of egress25`)
+  }
+  for (const [index, step] of MIGRATIONS.entries()) {
+    if (index >= version)
+      inTransaction(database, () => database.exec(`${step} PRAGMA user_version = ${index + 1}`))
+  }
+  return database
+}
+
+/** All that the work writes, or nothing of it. */
+export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec('BEGIN IMMEDIATE')
+  try {
+    const result = work()
+    database.exec('COMMIT')
+    return result
+  } catch (error) {
+    database.exec('ROLLBACK')
+    throw error
+  }
+}

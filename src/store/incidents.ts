@@ -1,0 +1,59 @@
+/** Incidents in the database. */
+import type { DatabaseSync } from 'node:sqlite'
+import type { Incident } from '../detect/incident.ts'
+
+export interface IncidentQuery {
+  readonly state?: Incident['state']
+  readonly kind?: string
+  readonly limit: number
+  /** As given back with the page before. */
+  readonly after?: { readonly lastSeen: number; readonly id: string }
+}
+
+export class IncidentStore {
+  readonly #database: DatabaseSync
+
+  constructor(database: DatabaseSync) {
+    this.#database = database
+  }
+
+  /** Writes an incident as it now stands. */
+  save(incident: Incident): void {
+    const { id, state, kind, source, lastSeen } = incident
+    this.#database
+      .prepare(
+        `INSERT INTO incidents (id, state, kind, source, last_seen, body) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, kind = excluded.kind,
+           last_seen = excluded.last_seen, body = excluded.body`,
+      )
+      .run(id, state, kind, source, lastSeen, JSON.stringify(incident))
+  }
+
+  get(id: string): Incident | null {
+    const row = this.#database.prepare('SELECT body FROM incidents WHERE id = ?').get(id)
+    return row === undefined ? null : parse(row)
+  }
+
+  /** The latest first. */
+  list({ state, kind, limit, after }: IncidentQuery): Incident[] {
+    return this.#database
+      .prepare(
+        `SELECT body FROM incidents
+         WHERE (:state IS NULL OR state = :state) AND (:kind IS NULL OR kind = :kind)
+           AND (:time IS NULL OR (last_seen, id) < (:time, :id))
+         ORDER BY last_seen DESC, id DESC LIMIT :limit`,
+      )
+      .all({
+        state: state ?? null,
+        kind: kind ?? null,
+        time: after?.lastSeen ?? null,
+        id: after?.id ?? null,
+        limit,
+      })
+      .map(parse)
+  }
+}
+
+function parse(row: Record<string, unknown>): Incident {
+  return JSON.parse(String(row['body'])) as Incident
+}

@@ -1,0 +1,102 @@
+/**
+ * Attempts in detail, from the kernel's log socket by way of tcpdump. It is started again whenever it ends, with
+ * growing pauses: what happens meanwhile is counted by the kernel and shows up as lost.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { programEnvironment } from '../kernel/process.ts'
+import type { Attempt } from './attempt.ts'
+import { decodeAttempt } from './decode-attempt.ts'
+import { PcapDecoder } from './pcap.ts'
+
+export interface EventSourceOptions {
+  readonly nflogGroup: number
+  readonly onAttempt: (attempt: Attempt) => void
+  /** It ended, with the reason; it will be started again in so many milliseconds. */
+  readonly onEnd: (reason: string, restartIn: number) => void
+  readonly onListening: () => void
+}
+
+export interface EventSource {
+  /** Whether tcpdump is listening now. */
+  readonly listening: boolean
+  stop(): void
+}
+
+const FIRST_PAUSE = 200
+const LONGEST_PAUSE = 10_000
+/** After so long a healthy run the next pause is the first one again. */
+const HEALTHY = 30_000
+
+export function startEventSource(options: EventSourceOptions): EventSource {
+  let child: ChildProcess | null = null
+  let timer: NodeJS.Timeout | null = null
+  let listening = false
+  let stopped = false
+  let pause = FIRST_PAUSE
+
+  const start = () => {
+    const started = Date.now()
+    const run = runTcpdump(options, () => {
+      listening = true
+      options.onListening()
+    })
+    child = run.child
+    void run.ended.then((reason) => {
+      listening = false
+      child = null
+      if (stopped) return
+      if (Date.now() - started > HEALTHY) pause = FIRST_PAUSE
+      options.onEnd(reason, pause)
+      timer = setTimeout(start, pause)
+      pause = Math.min(pause * 2, LONGEST_PAUSE)
+    })
+  }
+  start()
+  return {
+    get listening() {
+      return listening
+    },
+    stop() {
+      stopped = true
+      if (timer !== null) clearTimeout(timer)
+      child?.kill('SIGTERM')
+    },
+  }
+}
+
+function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: () => void) {
+  const args = ['-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
+  const child = spawn('tcpdump', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
+  const decoder = new PcapDecoder()
+  let complaint = ''
+  let fault: string | null = null
+  child.stdout.on('data', (chunk: Buffer) => {
+    if (fault !== null) return
+    try {
+      for (const record of decoder.push(chunk)) {
+        const attempt = decodeAttempt(record)
+        if (attempt !== null) onAttempt(attempt)
+      }
+    } catch (error) {
+      fault = `its stream is damaged: ${(error as Error).message}`
+      child.kill('SIGKILL')
+    }
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    const text = chunk.toString('utf8')
+    if (text.includes('listening on')) onListening()
+    else complaint = (complaint + text).slice(-500)
+  })
+  const ended = new Promise<string>((resolve) => {
+    child.on('error', (error: NodeJS.ErrnoException) =>
+      resolve(
+        error.code === 'ENOENT' ? 'tcpdump is not installed: install the package tcpdump' : error.message,
+      ),
+    )
+    child.on('close', (code, signal) => {
+      const words = complaint.trim().split('\n')[0] ?? ''
+      resolve(fault ?? (words !== '' ? words : `it ended ${signal ?? `with status ${code}`}`))
+    })
+  })
+  return { child, ended }
+}
