@@ -13,7 +13,7 @@ interface Options {
 
 const program = new Command('egress25')
   .description('An outbound port 25 egress firewall: YAML policies to nftables, infected machines named.')
-  .option('-c, --config FILE', 'the gateway configuration (default: /etc/egress25/egress25.yaml)')
+  .option('-c, --config <file>', 'the gateway configuration (default: /etc/egress25/egress25.yaml)')
   .exitOverride()
   .configureOutput({ writeErr: (text) => process.stderr.write(text) })
   .addHelpText(

@@ -24,8 +24,17 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     },
     routerOptions: { maxParamLength: 200 },
     forceCloseConnections: true,
+    // Scrapes and health checks would drown everything else; what changes something is logged below.
+    disableRequestLogging: true,
   })
-  await app.register(helmet)
+  // Nothing here is meant to be rendered, and the transport is the operator's choice.
+  await app.register(helmet, {
+    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
+    strictTransportSecurity: false,
+  })
+  app.addHook('onResponse', async ({ method, url, log }, { statusCode }) => {
+    if (method !== 'GET' && method !== 'HEAD') log.info({ method, url, status: statusCode }, 'request')
+  })
   app.addContentTypeParser(
     ['application/yaml', 'application/x-yaml', 'text/yaml'],
     { parseAs: 'string' },

@@ -16,7 +16,9 @@ const FASTIFY: Readonly<Record<string, ProblemCode>> = {
 export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof ApiError) return error
   if (error instanceof DocumentError) {
-    return new ApiError('invalid-document', error.message, { errors: error.problems })
+    return new ApiError('invalid-document', error.message, {
+      errors: error.problems.map(({ pointer, code, message }) => ({ pointer, code, message })),
+    })
   }
   if (error instanceof PolicyError) {
     const { diagnostics, failedTests } = error

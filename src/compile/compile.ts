@@ -29,7 +29,7 @@ export const DEFAULT_COMPILE_OPTIONS: CompileOptions = {
 }
 
 /** Attempts of one source that are logged each second, and at once after a quiet time; beyond it they are counted only. */
-export const LOG_LIMIT = { perSecond: 50, burst: 500 } as const
+const LOG_LIMIT = { perSecond: 50, burst: 500 } as const
 
 const DAY = 86_400
 const SECONDS = { second: 1, minute: 60, hour: 3_600, day: DAY }
@@ -187,6 +187,7 @@ function policyChains(policy: Policy, { nflogGroup }: CompileOptions, totals: To
         family,
         length,
         countedAs,
+        limit: LOG_LIMIT,
         prefix: `${verdict}:${policy.name}`,
         group: nflogGroup,
       }

@@ -6,7 +6,6 @@
  */
 import { createHash } from 'node:crypto'
 import { format4, format6, mask4, mask6 } from '../policy/prefix.ts'
-import { LOG_LIMIT } from './compile.ts'
 import type { Delta, Entry } from './delta.ts'
 import { splitKey } from './lookup-tables.ts'
 import type { Chain, LearnedSet, LookupKey, LookupTable, Rule, Ruleset, Total } from './ruleset.ts'
@@ -181,9 +180,9 @@ function ruleText(rule: Rule): string {
     case 'count-source':
       return `update @${rule.set} { ${masked(rule.family, 'saddr', rule.length)} counter }`
     case 'log': {
-      const { set, family, length, countedAs, prefix, group } = rule
-      const limit = `limit rate ${LOG_LIMIT.perSecond}/second burst ${LOG_LIMIT.burst} packets`
-      const below = `update @${set} { ${masked(family, 'saddr', length)} ${limit} }`
+      const { set, family, length, limit, countedAs, prefix, group } = rule
+      const rate = `limit rate ${limit.perSecond}/second burst ${limit.burst} packets`
+      const below = `update @${set} { ${masked(family, 'saddr', length)} ${rate} }`
       return `${below} ${countIn(countedAs)} log prefix "${prefix}" group ${group} snaplen ${SNAPLEN} queue-threshold 1`
     }
     case 'verdict':

@@ -111,6 +111,8 @@ export type Rule =
       readonly set: string
       readonly family: Family
       readonly length: number
+      /** Packets per second and source, and how many at once after a quiet time. */
+      readonly limit: { readonly perSecond: number; readonly burst: number }
       readonly countedAs: number
       readonly prefix: string
       readonly group: number

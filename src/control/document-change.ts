@@ -1,12 +1,11 @@
 /** Where a changed document goes in the policy directory. */
 import { posix } from 'node:path'
 import type { LocatedDocument } from '../policy/build-model.ts'
-import { PLURALS } from '../policy/build-model.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { checkDocument } from '../policy/document.ts'
 import { removeDocument, renderDocument, replaceDocument } from '../policy/edit.ts'
 import type { Loaded } from '../policy/load.ts'
-import type { Document, Kind } from '../policy/schema.ts'
+import { type Document, type Kind, PLURALS } from '../policy/schema.ts'
 
 /** One file's new text; null: the file goes. */
 export interface FileChange {
@@ -50,7 +49,8 @@ export function completeDocument(kind: Kind, name: string, value: unknown): Docu
   if (Object.hasOwn(written, 'name') && written.name !== name) {
     problems.push({ pointer: '/name', code: 'bad-value', message: `must be ${name}, as the address says` })
   }
-  const checked = checkDocument({ ...written, kind, name })
+  // Kind and name stand first in the file, as people write them.
+  const checked = checkDocument(Object.assign({ kind, name }, written, { kind, name }))
   if ('problems' in checked) problems.push(...checked.problems)
   if (problems.length > 0 || 'problems' in checked) throw new DocumentError(problems)
   return checked.document

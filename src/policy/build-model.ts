@@ -12,15 +12,7 @@ import {
   type Thresholds,
 } from './model.ts'
 import { contains, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
-import type {
-  Document,
-  ExemptionDocument,
-  Kind,
-  PolicyDocument,
-  RelayDocument,
-  TestDocument,
-} from './schema.ts'
-import { suggest } from './suggest.ts'
+import type { Document, ExemptionDocument, PolicyDocument, RelayDocument, TestDocument } from './schema.ts'
 import type { SourceDocument } from './yaml-source.ts'
 
 export interface LocatedDocument {
@@ -102,7 +94,7 @@ class Build {
       kind: 'policy',
       name: document.name,
       origin: source.origin,
-      networks: this.#resolve(document.networks, '/networks', source),
+      networks: this.#resolve(document.networks),
       mode: (document.mode ?? 'enforce') as Policy['mode'],
       action: (document.action ?? 'reject') as Policy['action'],
       thresholds: buildThresholds(document.detection),
@@ -110,9 +102,8 @@ class Build {
   }
 
   relay(document: RelayDocument, source: SourceDocument): Relay {
-    const addresses = this.#resolve(document.addresses, '/addresses', source)
-    const clients =
-      document.clients === undefined ? null : this.#resolve(document.clients, '/clients', source)
+    const addresses = this.#resolve(document.addresses)
+    const clients = document.clients === undefined ? null : this.#resolve(document.clients)
     this.#checkPairs(addresses, clients, '/clients', source)
     const users = Object.freeze([...(document.users ?? [])])
     return Object.freeze({
@@ -126,11 +117,8 @@ class Build {
   }
 
   exemption(document: ExemptionDocument, source: SourceDocument): Exemption {
-    const sources = this.#resolve(document.sources, '/sources', source)
-    const destinations =
-      document.destinations === undefined
-        ? null
-        : this.#resolve(document.destinations, '/destinations', source)
+    const sources = this.#resolve(document.sources)
+    const destinations = document.destinations === undefined ? null : this.#resolve(document.destinations)
     this.#checkPairs(sources, destinations, '/destinations', source)
     return Object.freeze({
       kind: 'exemption',
@@ -196,24 +184,21 @@ class Build {
     }
   }
 
-  #resolve(entries: readonly string[], pointer: string, source: SourceDocument): readonly Prefix[] {
+  #resolve(entries: readonly string[]): readonly Prefix[] {
     const prefixes: Prefix[] = []
-    for (const [index, entry] of entries.entries()) {
+    for (const entry of entries) {
       if (!entry.startsWith('@')) {
         const prefix = parsePrefix(entry)
         if (typeof prefix !== 'string') prefixes.push(prefix)
         continue
       }
-      const list = this.#lists.get(entry.slice(1))
-      if (list === undefined) {
-        const message = `there is no list ${entry.slice(1)}${suggest(entry.slice(1), [...this.#lists.keys()])}`
-        this.#report(source.locate({ pointer: `${pointer}/${index}` }), 'dangling-list', message)
-      } else if (entries.length === 1) {
+      // A list that does not exist has been reported where it is named.
+      const list = this.#lists.get(entry.slice(1)) ?? []
+      if (entries.length === 1) {
         // A million prefixes are shared, not copied.
         return list
-      } else {
-        for (const prefix of list) prefixes.push(prefix)
       }
+      for (const prefix of list) prefixes.push(prefix)
     }
     return Object.freeze(prefixes)
   }
@@ -275,13 +260,4 @@ function buildTest(document: TestDocument, source: SourceDocument): PolicyTest {
     origin: source.origin,
     expect: Object.freeze(expect),
   })
-}
-
-/** What the documents of each kind are called together, in folders and in URLs. */
-export const PLURALS: Readonly<Record<Kind, string>> = {
-  policy: 'policies',
-  relay: 'relays',
-  exemption: 'exemptions',
-  list: 'lists',
-  test: 'tests',
 }

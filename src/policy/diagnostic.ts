@@ -28,7 +28,6 @@ export const DIAGNOSTIC_CODES = {
   'duplicate-prefix': 'two policies govern the same prefix',
   'conflicting-rates': 'two exemptions with rates cover the same source and destination',
   'dangling-list': 'a reference to a list that does not exist',
-  'dangling-relay': 'a reference to a relay that does not exist',
   'redirect-target': 'redirect_to and action: redirect do not fit together',
   'list-source': 'a list must have either prefixes or a file',
   'not-supported': 'a feature that this version does not carry out',

@@ -4,9 +4,10 @@ import { type Diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
 import { checkDocument } from './document.ts'
 import { LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
 import { parseListFile } from './list-file.ts'
+import { danglingLists } from './list-references.ts'
 import type { Model } from './model.ts'
 import { type Prefix, parsePrefix } from './prefix.ts'
-import { parseYaml } from './yaml-source.ts'
+import { parseYaml, type SourceDocument } from './yaml-source.ts'
 
 export interface Loaded {
   /** null when there are errors: a directory with a mistake in it is not applied in part. */
@@ -26,9 +27,11 @@ export interface Loaded {
 export async function loadPolicies(directory: string, now: number, overlay?: Overlay): Promise<Loaded> {
   const { files, diagnostics } = await readYamlFiles(directory, overlay)
   const documents: LocatedDocument[] = []
+  const sources: SourceDocument[] = []
   for (const { path, text } of files) {
     const source = parseYaml(path, text)
     diagnostics.push(...source.diagnostics)
+    sources.push(...source.documents)
     for (const parsed of source.documents) {
       const checked = checkDocument(parsed.value)
       if ('document' in checked) documents.push({ document: checked.document, source: parsed })
@@ -41,6 +44,7 @@ export async function loadPolicies(directory: string, now: number, overlay?: Ove
       }
     }
   }
+  diagnostics.push(...danglingLists(sources))
   const lists = await loadLists(directory, documents, diagnostics)
   const built = buildModel(documents, lists, now)
   const all = sortDiagnostics([...diagnostics, ...built.diagnostics])

@@ -155,6 +155,15 @@ export const DOCUMENT_SCHEMAS = {
 export type Kind = keyof typeof DOCUMENT_SCHEMAS
 export const KINDS = Object.keys(DOCUMENT_SCHEMAS) as Kind[]
 
+/** What the documents of each kind are called together, in folders and in URLs. */
+export const PLURALS: Readonly<Record<Kind, string>> = {
+  policy: 'policies',
+  relay: 'relays',
+  exemption: 'exemptions',
+  list: 'lists',
+  test: 'tests',
+}
+
 export type PolicyDocument = Static<typeof PolicySchema>
 export type RelayDocument = Static<typeof RelaySchema>
 export type ExemptionDocument = Static<typeof ExemptionSchema>

@@ -1,0 +1,265 @@
+/** From models to rulesets, scripts and deltas: stable, minimal, and safe whatever the names. */
+import fc from 'fast-check'
+import t from 'tap'
+import {
+  type CompileOptions,
+  compile,
+  DEFAULT_COMPILE_OPTIONS,
+  sourcesSet,
+} from '../../src/compile/compile.ts'
+import { difference, sizeOf } from '../../src/compile/delta.ts'
+import { LookupTables, splitKey } from '../../src/compile/lookup-tables.ts'
+import { renderDelta, renderReplacement } from '../../src/compile/nft-script.ts'
+import { Totals } from '../../src/compile/totals.ts'
+import {
+  DEFAULT_THRESHOLDS,
+  type Exemption,
+  type Model,
+  type Policy,
+  type Relay,
+} from '../../src/policy/model.ts'
+import { type Prefix, parsePrefix, truncate } from '../../src/policy/prefix.ts'
+
+const origin = { file: 'p.yaml', line: 1, column: 1 }
+const prefixes = (...texts: string[]) => texts.map((text) => parsePrefix(text) as Prefix)
+
+const policy = (name: string, networks: string[], more: Partial<Policy> = {}): Policy => ({
+  kind: 'policy',
+  name,
+  origin,
+  networks: prefixes(...networks),
+  mode: 'enforce',
+  action: 'reject',
+  thresholds: DEFAULT_THRESHOLDS,
+  ...more,
+})
+const exemption = (name: string, sources: string[], more: Partial<Exemption> = {}): Exemption => ({
+  kind: 'exemption',
+  name,
+  origin,
+  sources: prefixes(...sources),
+  destinations: null,
+  rate: null,
+  expires: null,
+  ...more,
+})
+const relay = (name: string, addresses: string[], more: Partial<Relay> = {}): Relay => ({
+  kind: 'relay',
+  name,
+  origin,
+  addresses: prefixes(...addresses),
+  clients: null,
+  users: [],
+  ...more,
+})
+const model = (more: Partial<Model>): Model => ({
+  policies: [],
+  relays: [],
+  exemptions: [],
+  tests: [],
+  ...more,
+})
+const options = (more: Partial<CompileOptions> = {}): CompileOptions => ({
+  ...DEFAULT_COMPILE_OPTIONS,
+  ...more,
+})
+const rulesetOf = (more: Partial<Model>, with_: Partial<CompileOptions> = {}) =>
+  compile(model(more), options(with_))
+
+t.test('tables', async (t) => {
+  t.test('one for each length, longest first, keys sorted and distinct', async (t) => {
+    const tables = new LookupTables('x')
+    for (const prefix of prefixes(
+      '10.0.0.0/8',
+      '192.0.2.0/24',
+      '10.1.0.0/16',
+      '9.0.0.0/8',
+      '10.0.0.0/8',
+      '2001:db8::/32',
+    )) {
+      tables.add(prefix, null)
+    }
+    t.same(
+      tables.finish().map(({ name, keys }) => [name, [...keys]]),
+      [
+        ['x4-24', [0xc0000200]],
+        ['x4-16', [0x0a010000]],
+        ['x4-8', [0x09000000, 0x0a000000]],
+        ['x6-32', [0x20010db8000000000000000000000000n]],
+      ],
+    )
+  })
+
+  t.test('pairs keep their halves, and unlike families make none', async (t) => {
+    const tables = new LookupTables('x')
+    const [four, net, six, net6] = prefixes('255.255.255.255', '203.0.113.0/24', '2001:db8::1', 'ff00::/8')
+    if (!four || !net || !six || !net6) throw new Error('prefixes')
+    tables.add(four, net)
+    tables.add(six, net6)
+    tables.add(four, net6)
+    const found = tables.finish()
+    t.same(
+      found.map(({ name }) => name),
+      ['x4-32-24', 'x6-128-8'],
+    )
+    for (const [table, pair] of [
+      [found[0], [four, net]],
+      [found[1], [six, net6]],
+    ] as const) {
+      t.same(
+        splitKey(table?.key ?? { family: 4, source: null, destination: null }, table?.keys[0] ?? 0),
+        pair.map((p) => p.address),
+      )
+    }
+  })
+})
+
+t.test('counters keep their ids whatever else comes and goes', async (t) => {
+  const one = new Totals().id({ of: 'attempts', policy: 'a', verdict: 'block' })
+  const many = new Totals()
+  for (let i = 0; i < 5_000; i++) many.id({ of: 'attempts', policy: `p${i}`, verdict: 'block' })
+  t.equal(many.id({ of: 'attempts', policy: 'a', verdict: 'block' }), one)
+  t.equal(many.finish().length, 5_001)
+  t.not(many.id({ of: 'attempts', policy: 'a', verdict: 'observe' }), one)
+})
+
+t.test('one machine is an address, or an IPv6 prefix', async (t) => {
+  t.equal(sourcesSet(prefixes('192.0.2.1')[0] as Prefix), 'sources4')
+  t.equal(sourcesSet(truncate(prefixes('2001:db8::1')[0] as Prefix, 56)), 'sources6-56')
+})
+
+t.test('465 and 587 cannot be expressed: port 25 is the only port in any script', async (t) => {
+  const script = renderReplacement(
+    rulesetOf({
+      policies: [policy('a', ['0.0.0.0/0', '::/0']), policy('p587', ['10.0.0.0/8'], { action: 'drop' })],
+      relays: [relay('r465', ['192.0.2.25'], { clients: prefixes('10.0.0.0/8') })],
+      exemptions: [exemption('e', ['10.0.0.1'], { rate: { count: 587, per: 'hour' } })],
+    }),
+  ).text
+  const ports = [...script.matchAll(/\b(dport|sport|th )\b[^\n]*/g)].map(([text]) => text)
+  t.same([...new Set(ports)], ['dport 25 goto egress', 'dport 25 goto local'])
+})
+
+t.test('log and count never share a rule with the verdict', async (t) => {
+  const { chains } = rulesetOf({
+    policies: [policy('a', ['10.0.0.0/8']), policy('b', ['11.0.0.0/8'], { action: 'drop' })],
+  })
+  for (const { name, rules } of chains.filter((chain) => chain.name.startsWith('policy-'))) {
+    t.same(
+      rules.map(({ rule }) => rule),
+      ['first', 'verdict'],
+      name,
+    )
+  }
+})
+
+t.test('the script is the same for the same model, in whatever order its parts come', async (t) => {
+  const policies = [policy('a', ['10.0.0.0/8', '10.2.0.0/16']), policy('b', ['10.1.0.0/16', '2001:db8::/32'])]
+  const exemptions = [
+    exemption('e', ['10.0.0.1', '10.0.0.2']),
+    exemption('f', ['10.0.0.3'], { expires: 4e12 }),
+  ]
+  const one = rulesetOf({ policies, exemptions })
+  const other = rulesetOf({
+    policies: policies.map((p) => ({ ...p, networks: [...p.networks].reverse() })),
+    exemptions: [...exemptions].reverse(),
+  })
+  t.same(one.tables, other.tables)
+  t.equal(renderReplacement(one).digest, renderReplacement(rulesetOf({ policies, exemptions })).digest)
+})
+
+t.test('where several exemptions end, the latest end counts; one without end outlasts them', async (t) => {
+  const { tables } = rulesetOf({
+    exemptions: [
+      exemption('a', ['10.0.0.1'], { expires: 2_000_000_000_000 }),
+      exemption('b', ['10.0.0.1'], { expires: 3_000_000_000_000 }),
+      exemption('c', ['10.0.0.1'], { expires: 1_000_000_000_000 }),
+      exemption('d', ['10.0.0.2']),
+    ],
+  })
+  t.same(tables.find(({ name }) => name === 'until4-32')?.targets, ['until-3000000000'])
+  t.same(
+    tables.map(({ name }) => name),
+    ['exempt4-32', 'until4-32'],
+  )
+})
+
+t.test(
+  'users are looked for where packets are made, and nobody is when the machine lacks them',
+  async (t) => {
+    const relays = [relay('r', ['192.0.2.25'], { users: ['postfix', 'exim'] })]
+    const users = (uids: ReadonlyMap<string, number>) =>
+      rulesetOf({ relays }, { uids }).chains.flatMap(({ name, rules }) =>
+        rules.flatMap((rule) => (rule.rule === 'users' ? [[name, ...rule.uids]] : [])),
+      )
+    t.same(users(new Map([['postfix', 101]])), [['local', 101]])
+    t.same(users(new Map()), [])
+  },
+)
+
+t.test('deltas', async (t) => {
+  const base: Partial<Model> = {
+    policies: [policy('a', ['10.0.0.0/8'])],
+    exemptions: [exemption('e', ['10.0.0.1', '10.0.0.2'])],
+  }
+
+  t.test('one more exemption costs one element', async (t) => {
+    const more = { ...base, exemptions: [exemption('e', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])] }
+    const delta = difference(rulesetOf(base), rulesetOf(more))
+    t.same(delta && sizeOf(delta), { elements: 1, chains: 0 })
+    const text = delta === null ? '' : renderDelta(delta, '0'.repeat(32), '1'.repeat(32))
+    t.same(
+      text.split('\n').filter((line) => line.includes('exempt4')),
+      ['add element inet egress25 exempt4-32 { 10.0.0.3 }'],
+    )
+    t.match(text, /^delete element inet egress25 applied \{ 0x00000000/)
+  })
+
+  t.test('the same ruleset is no change', async (t) => {
+    const delta = difference(rulesetOf(base), rulesetOf(base))
+    t.same(delta && sizeOf(delta), { elements: 0, chains: 0 })
+  })
+
+  t.test('a changed action refills one chain', async (t) => {
+    const dropping = { ...base, policies: [policy('a', ['10.0.0.0/8'], { action: 'drop' })] }
+    const delta = difference(rulesetOf(base), rulesetOf(dropping))
+    t.same(
+      delta?.changedChains.map(({ name }) => name),
+      ['policy-a'],
+    )
+    t.equal(delta?.tables.length, 0)
+  })
+
+  t.test('another hook, priority or size of a learned set needs a replacement', async (t) => {
+    const from = rulesetOf(base)
+    t.equal(difference(from, rulesetOf(base, { hooks: ['forward'] })), null)
+    t.equal(difference(from, rulesetOf(base, { priority: 0 })), null)
+    t.equal(difference(from, rulesetOf(base, { trackedSources: 1_024 })), null)
+  })
+
+  t.test('from any table to any other, the walk finds exactly what differs', async () => {
+    const set = fc.uniqueArray(fc.nat({ max: 40 }), { maxLength: 30 })
+    const hosts = (values: readonly number[]) => values.map((value) => `10.0.0.${value}`)
+    fc.assert(
+      fc.property(set, set, (before, after) => {
+        const delta = difference(
+          rulesetOf({
+            exemptions:
+              before.length > 0 ? [exemption('e', hosts([...before, 99]))] : [exemption('e', ['10.0.0.99'])],
+          }),
+          rulesetOf({ exemptions: [exemption('e', hosts([...after, 99]))] }),
+        )
+        const [change] = delta?.tables ?? []
+        const low = (entries: readonly { key: number | bigint }[] = []) =>
+          entries.map(({ key }) => Number(key) & 255).sort((a, b) => a - b)
+        const minus = (a: readonly number[], b: readonly number[]) =>
+          a.filter((x) => !b.includes(x)).sort((x, y) => x - y)
+        return (
+          JSON.stringify(low(change?.added)) === JSON.stringify(minus(after, before)) &&
+          JSON.stringify(low(change?.removed)) === JSON.stringify(minus(before, after))
+        )
+      }),
+      { numRuns: 300 },
+    )
+  })
+})

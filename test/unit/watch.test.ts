@@ -1,0 +1,164 @@
+/** The way from bytes on tcpdump's standard output to attempts and counts. */
+import fc from 'fast-check'
+import t from 'tap'
+import { formatPrefix } from '../../src/policy/prefix.ts'
+import { decodeAttempt } from '../../src/watch/decode-attempt.ts'
+import { LossMeter } from '../../src/watch/loss.ts'
+import { parseNflog } from '../../src/watch/nflog.ts'
+import { PcapDecoder, PcapError } from '../../src/watch/pcap.ts'
+import { parseTcpPacket } from '../../src/watch/tcp-packet.ts'
+import { RunningTotals } from '../../src/watch/totals.ts'
+
+/** A SYN from 127.0.0.1:47972 to 127.0.0.1:25 by uid 0, as tcpdump 4.99 wrote it. */
+const RECORD = Buffer.from(
+  '02000019080001000800030016000a00626c6f636b3a7265736964656e7469616c000000080005000000000108000b0000000000' +
+    '08000e0000000000400009004500003ca8b54000400694047f0000017f000001bb2400190ac9959100000000a002ffd7fe300000' +
+    '0204ffd70402080a5a34e0da000000000103030a',
+  'hex',
+)
+
+function stream(records: readonly Buffer[], { big = false, nano = false } = {}): Buffer {
+  const u32 = (value: number) => {
+    const bytes = Buffer.alloc(4)
+    if (big) bytes.writeUInt32BE(value)
+    else bytes.writeUInt32LE(value)
+    return bytes
+  }
+  const header = Buffer.concat([
+    u32(nano ? 0xa1b23c4d : 0xa1b2c3d4),
+    Buffer.alloc(12),
+    u32(262_144),
+    u32(239),
+  ])
+  const fraction = nano ? 250_000_000 : 250_000
+  return Buffer.concat([
+    header,
+    ...records.flatMap((data) => [
+      u32(1_700_000_000),
+      u32(fraction),
+      u32(data.length),
+      u32(data.length),
+      data,
+    ]),
+  ])
+}
+
+t.test('pcap', async (t) => {
+  t.test('either byte order, either resolution', async (t) => {
+    for (const form of [{}, { big: true }, { nano: true }, { big: true, nano: true }]) {
+      const [record] = new PcapDecoder().push(stream([RECORD], form))
+      t.equal(record?.time, 1_700_000_000_250)
+      t.same(record?.data, RECORD)
+    }
+  })
+
+  t.test('however the stream is cut, the same records come out', async () => {
+    const bytes = stream([RECORD, Buffer.alloc(0), Buffer.from('x'), RECORD])
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: bytes.length }), { maxLength: 20 }), (cuts) => {
+        const decoder = new PcapDecoder()
+        const edges = [0, ...[...new Set(cuts)].sort((a, b) => a - b), bytes.length]
+        const records = edges.slice(1).flatMap((end, i) => decoder.push(bytes.subarray(edges[i], end)))
+        return records.map(({ data }) => data.length).join() === `${RECORD.length},0,1,${RECORD.length}`
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  t.test('what is no pcap, of another link type, or out of step is refused', async (t) => {
+    t.throws(() => new PcapDecoder().push(Buffer.alloc(24, 7)), PcapError)
+    const ethernet = stream([])
+    ethernet.writeUInt32LE(1, 20)
+    t.throws(() => new PcapDecoder().push(ethernet), PcapError)
+    const huge = stream([RECORD])
+    huge.writeUInt32LE(0x7fffffff, 24 + 8)
+    t.throws(() => new PcapDecoder().push(huge), PcapError)
+  })
+})
+
+t.test('NFLOG', async (t) => {
+  const record = parseNflog(RECORD)
+  t.match(record, { prefix: 'block:residential', uid: 0, mac: null })
+  t.equal(record?.payload.length, 60)
+  t.test('cut or corrupted anywhere: null or a record, never an exception', async () => {
+    fc.assert(
+      fc.property(
+        fc.nat({ max: RECORD.length }),
+        fc.nat({ max: RECORD.length - 1 }),
+        fc.nat({ max: 255 }),
+        (end, at, byte) => {
+          const damaged = Buffer.from(RECORD)
+          damaged[at] = byte
+          decodeAttempt({ time: 0, data: damaged.subarray(0, end) })
+        },
+      ),
+      { numRuns: 3_000 },
+    )
+  })
+  t.test('a hardware address', async (t) => {
+    const value = Buffer.from('0006000002fc0a0b0c0d0000', 'hex')
+    const tlv = Buffer.concat([Buffer.from([4 + value.length, 0, 8, 0]), value])
+    t.equal(parseNflog(Buffer.concat([RECORD, tlv]))?.mac, '02:fc:0a:0b:0c:0d')
+  })
+})
+
+t.test('packets', async (t) => {
+  t.test('IPv4 with options', async (t) => {
+    const packet = Buffer.alloc(32)
+    packet[0] = 0x47
+    packet[9] = 6
+    packet.writeUInt32BE(0x64400102, 12)
+    packet.writeUInt32BE(0xcb007109, 16)
+    packet.writeUInt16BE(40_000, 28)
+    packet.writeUInt16BE(25, 30)
+    const found = parseTcpPacket(packet)
+    t.equal(found && formatPrefix(found.source), '100.64.1.2')
+    t.match(found, { sourcePort: 40_000, destinationPort: 25 })
+    packet[9] = 17
+    t.equal(parseTcpPacket(packet), null)
+  })
+  t.test('IPv6 behind extension headers', async (t) => {
+    const base = Buffer.alloc(40)
+    base[0] = 0x60
+    base[6] = 0
+    base.write('20010db8010000000000000000000002', 8, 'hex')
+    base.write('20010db8ffff00000000000000000009', 24, 'hex')
+    const hopByHop = Buffer.from([60, 1, ...Array<number>(14).fill(0)])
+    const destination = Buffer.from([6, 0, ...Array<number>(6).fill(0)])
+    const ports = Buffer.from([0x9c, 0x40, 0, 25])
+    const found = parseTcpPacket(Buffer.concat([base, hopByHop, destination, ports]))
+    t.equal(found && formatPrefix(found.source), '2001:db8:100::2')
+    t.match(found, { sourcePort: 40_000, destinationPort: 25 })
+    t.equal(parseTcpPacket(Buffer.concat([base, hopByHop])), null)
+  })
+})
+
+t.test('only what carries our label is an attempt', async (t) => {
+  const attempt = decodeAttempt({ time: 5, data: RECORD })
+  t.match(attempt, { time: 5, policy: 'residential', verdict: 'block', sourcePort: 47_908, uid: 0 })
+  const foreign = Buffer.from(RECORD)
+  foreign.write('BLOCK', foreign.indexOf('block'))
+  t.equal(decodeAttempt({ time: 5, data: foreign }), null)
+})
+
+t.test('loss: nothing while the last events are under way, exact at rest', async (t) => {
+  const meter = new LossMeter()
+  t.equal(meter.update(1_000, 0), 0, 'what came before is not ours')
+  t.equal(meter.update(1_100, 40), 0, 'under way')
+  t.equal(meter.update(1_100, 90), 10)
+  t.equal(meter.update(1_150, 90), 10)
+  t.equal(meter.update(1_150, 140), 10, 'what is lost stays lost')
+  t.equal(meter.update(1_150, 140), 10)
+})
+
+t.test('totals only grow, also when the kernel starts from zero', async (t) => {
+  const totals = new RunningTotals()
+  const known = [{ id: 1, what: { of: 'attempts', policy: 'a', verdict: 'block' } as const }]
+  totals.update(known, new Map([[1, 10]]))
+  t.equal(totals.attempts(), 10)
+  totals.update(known, new Map([[1, 15]]))
+  totals.update(known, new Map([[1, 3]]))
+  totals.update(known, new Map())
+  totals.update(known, new Map([[1, 2]]))
+  t.equal(totals.attempts(), 20)
+})
