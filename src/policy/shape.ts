@@ -112,7 +112,8 @@ function visitMapping(shape: Shape, value: object, pointer: string, check: Check
 function visitSequence(shape: Shape, value: readonly unknown[], pointer: string, check: Check): void {
   const [least, most] = [shape.minItems ?? 0, shape.maxItems ?? Number.POSITIVE_INFINITY]
   if (value.length < least || value.length > most) {
-    const message = `must have ${least} to ${most} entries, not ${value.length}`
+    const range = `must have ${least} to ${most} entries, not ${value.length}`
+    const message = most === 0 ? 'must be empty: this version does nothing with it' : range
     check.problems.push({ pointer, code: 'bad-length', message })
     return
   }

@@ -7,7 +7,9 @@ export interface PcapRecord {
 }
 
 /** The stream is not what it should be; nothing after this point can be trusted. */
-export class PcapError extends Error {}
+export class PcapError extends Error {
+  override readonly name = 'PcapError'
+}
 
 const FILE_HEADER = 24
 const RECORD_HEADER = 16

@@ -5,7 +5,7 @@ import { formatPrefix } from '../../src/policy/prefix.ts'
 import { decodeAttempt } from '../../src/watch/decode-attempt.ts'
 import { LossMeter } from '../../src/watch/loss.ts'
 import { parseNflog } from '../../src/watch/nflog.ts'
-import { PcapDecoder, PcapError } from '../../src/watch/pcap.ts'
+import { PcapDecoder } from '../../src/watch/pcap.ts'
 import { parseTcpPacket } from '../../src/watch/tcp-packet.ts'
 import { RunningTotals } from '../../src/watch/totals.ts'
 
@@ -66,13 +66,13 @@ t.test('pcap', async (t) => {
   })
 
   t.test('what is no pcap, of another link type, or out of step is refused', async (t) => {
-    t.throws(() => new PcapDecoder().push(Buffer.alloc(24, 7)), PcapError)
+    t.throws(() => new PcapDecoder().push(Buffer.alloc(24, 7)), { name: 'PcapError' })
     const ethernet = stream([])
     ethernet.writeUInt32LE(1, 20)
-    t.throws(() => new PcapDecoder().push(ethernet), PcapError)
+    t.throws(() => new PcapDecoder().push(ethernet), { name: 'PcapError' })
     const huge = stream([RECORD])
     huge.writeUInt32LE(0x7fffffff, 24 + 8)
-    t.throws(() => new PcapDecoder().push(huge), PcapError)
+    t.throws(() => new PcapDecoder().push(huge), { name: 'PcapError' })
   })
 })
 

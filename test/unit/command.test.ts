@@ -1,0 +1,375 @@
+/** The command as a user meets it without root and without the service; configuration; and alerts over real HTTP. */
+import { spawn } from 'node:child_process'
+import { createHmac } from 'node:crypto'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import t, { type Test } from 'tap'
+import { Dispatcher } from '../../src/alerts/dispatcher.ts'
+import { sign } from '../../src/alerts/signature.ts'
+import { postWebhook } from '../../src/alerts/webhook.ts'
+import { parseConfig } from '../../src/config.ts'
+import type { Incident } from '../../src/detect/incident.ts'
+import { stageFile, writeFileAtomically } from '../../src/kernel/atomic-file.ts'
+import { inTransaction, openDatabase } from '../../src/store/database.ts'
+import { IncidentStore } from '../../src/store/incidents.ts'
+import { Outbox } from '../../src/store/outbox.ts'
+
+const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
+const EXAMPLE = new URL('../../policies', import.meta.url).pathname
+
+async function directory(test: Test, files: Record<string, string> = {}): Promise<string> {
+  const root = await mkdtemp(join(tmpdir(), 'egress25-command-'))
+  test.teardown(() => rm(root, { recursive: true, force: true }))
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(join(root, path)), { recursive: true })
+    await writeFile(join(root, path), content)
+  }
+  return root
+}
+
+interface Ended {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+function egress25(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(COMMAND, args, { env })
+    let out = ''
+    let err = ''
+    child.stdout.on('data', (chunk) => {
+      out += chunk
+    })
+    child.stderr.on('data', (chunk) => {
+      err += chunk
+    })
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, out, err }))
+  })
+}
+
+const BAD = 'kind: policy\nname: p\nnetworks: [10.0.0.1/8]\nmod: x\n'
+const GOOD = `kind: policy
+name: p
+networks: [10.0.0.0/8]
+---
+kind: test
+name: t
+expect:
+  - { from: 10.0.0.1, to: 203.0.113.9, verdict: block }
+  - { from: 10.0.0.1, to: 203.0.113.9, port: 587, verdict: allow }
+`
+
+t.test('check', { jobs: 2 }, async (t) => {
+  const bad = await directory(t, { 'p.yaml': BAD })
+  t.test('the example policies are sound', async (t) => {
+    t.match(await egress25(['check', EXAMPLE]), { code: 0, err: '' })
+  })
+  t.test('diagnostics, a line each', async (t) => {
+    const { code, out } = await egress25(['check', bad])
+    t.equal(code, 1)
+    t.same(
+      out
+        .trim()
+        .split('\n')
+        .map((line) => line.split(': ').slice(0, 2).join(' ')),
+      ['p.yaml:3:12 host-bits', 'p.yaml:4:1 unknown-key'],
+    )
+  })
+  t.test('as JSON', async (t) => {
+    const { code, out } = await egress25(['check', bad, '--json'])
+    t.equal(code, 1)
+    t.match(JSON.parse(out), {
+      diagnostics: [
+        { file: 'p.yaml', line: 3, column: 12, code: 'host-bits', message: String },
+        { file: 'p.yaml', line: 4, column: 1, code: 'unknown-key', message: String },
+      ],
+    })
+  })
+  t.test('no such directory is a mistake of usage', async (t) => {
+    t.match(await egress25(['check', '/nonexistent']), { code: 2, err: /nonexistent/ })
+  })
+})
+
+t.test('test, explain and compile', { jobs: 2 }, async (t) => {
+  const good = await directory(t, { 'p.yaml': GOOD })
+  const failing = await directory(t, { 'p.yaml': GOOD.replace('verdict: block', 'verdict: observe') })
+  const bad = await directory(t, { 'p.yaml': BAD })
+  t.test('tests that pass', async (t) => {
+    t.match(await egress25(['test', good]), { code: 0, out: /2 passed, 0 failed\n$/ })
+  })
+  t.test('tests that fail', async (t) => {
+    const { code, out } = await egress25(['test', failing, '--json'])
+    t.equal(code, 1)
+    t.match(JSON.parse(out).results, [
+      { test: 't', passed: false, expected: 'observe', found: { verdict: 'block' }, file: 'p.yaml', line: 8 },
+      { passed: true },
+    ])
+  })
+  t.test('explain', async (t) => {
+    const { code, out } = await egress25(['explain', good, '10.0.0.1', '203.0.113.9', '--json'])
+    t.equal(code, 0)
+    t.same(Object.keys(JSON.parse(out)), ['verdict', 'reason', 'document'])
+    t.match(JSON.parse(out), {
+      verdict: 'block',
+      document: { kind: 'policy', name: 'p', file: 'p.yaml', line: 1 },
+    })
+    t.match(JSON.parse((await egress25(['explain', good, '8.8.8.8', '203.0.113.9', '--json'])).out), {
+      verdict: 'ungoverned',
+      document: null,
+    })
+    t.match(await egress25(['explain', good, '10.0.0.1', '203.0.113.9', '--port', '587']), {
+      code: 0,
+      out: /^allow: /,
+    })
+    t.match(await egress25(['explain', good, '10.0.0.300', '203.0.113.9']), { code: 2 })
+    t.match(await egress25(['explain', good, '10.0.0.1', '203.0.113.9', '--port', '0']), { code: 2 })
+  })
+  t.test('compile', async (t) => {
+    t.match(await egress25(['compile', good]), {
+      code: 0,
+      out: /^table inet egress25\ndelete table inet egress25\n/,
+    })
+    t.match(await egress25(['compile', bad]), { code: 1, out: '', err: /host-bits/ })
+  })
+})
+
+t.test('usage and surroundings', { jobs: 2 }, async (t) => {
+  t.test('unknown commands, options and missing arguments', async (t) => {
+    for (const args of [['frobnicate'], ['check'], ['check', EXAMPLE, '--frob'], []]) {
+      t.equal((await egress25(args)).code, 2, args.join(' '))
+    }
+    t.match(await egress25(['--help']), { code: 0, out: /check/ })
+    t.match(await egress25(['version']), { code: 0, out: /^\d+\.\d+\.\d+\n$/ })
+  })
+  t.test('no service to ask', async (t) => {
+    const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
+    t.match(await egress25(['-c', join(root, 'c.yaml'), 'status']), { code: 4, err: /nonexistent/ })
+  })
+  t.test('a configuration with mistakes', async (t) => {
+    const root = await directory(t, { 'c.yaml': 'gatway: x\napi: { listen: ["0.0.0.0:7025"] }\n' })
+    const { code, err } = await egress25(['-c', join(root, 'c.yaml'), 'serve'])
+    t.equal(code, 2)
+    t.match(err, /c\.yaml:1:1: unknown-key/)
+    t.match(err, /c\.yaml:2:17: bad-value: .*loopback/)
+    t.match(await egress25(['-c', '/nonexistent.yaml', 'serve']), { code: 2, err: /nonexistent/ })
+  })
+})
+
+t.test('configuration', async (t) => {
+  t.test('everything has a default', async (t) => {
+    t.match(parseConfig('c.yaml', ''), {
+      policyDirectory: '/etc/egress25/policies',
+      stateDirectory: '/var/lib/egress25',
+      listen: [{ kind: 'tcp', host: '127.0.0.1', port: 7025 }],
+      compile: { hooks: ['forward', 'output'], nflogGroup: 25, priority: -5, trackedSources: 65_536 },
+    })
+  })
+  t.test('what cannot be honoured is refused, not ignored', async (t) => {
+    for (const text of [
+      'policies: { remote: "ssh://git@example.net/policies" }',
+      'subscribers: [{ type: kea }]',
+      'alerts: [{ name: a, type: pigeon, url: "http://127.0.0.1/" }]',
+      'alerts: [{ name: a, type: webhook, url: "file:///etc/passwd" }]',
+      'firewall: { outside_interfaces: ["eth0; drop"] }',
+      'firewall: { tracked_sources: "65536" }',
+      'api: { listen: ["192.0.2.1:7025"] }',
+      'api: { listen: ["[::]:7025"] }',
+      'api: { listen: ["127.0.0.1:0"] }',
+      'state: { directory: relative }',
+      'a: 1\n---\nb: 2',
+    ]) {
+      t.throws(
+        () => parseConfig('c.yaml', text),
+        { diagnostics: [{ file: 'c.yaml', line: Number, code: String }] },
+        text,
+      )
+    }
+    t.match(parseConfig('c.yaml', 'api: { listen: ["[::1]:7025", "unix:/run/x.sock"] }').listen, [
+      { kind: 'tcp', host: '::1', port: 7025 },
+      { kind: 'unix', path: '/run/x.sock' },
+    ])
+  })
+})
+
+t.test('files are whole or not there', async (t) => {
+  const root = await directory(t, { 'f.txt': 'old' })
+  const path = join(root, 'f.txt')
+  const { readFile, readdir } = await import('node:fs/promises')
+  const staged = await stageFile(path, 'new')
+  t.equal(await readFile(path, 'utf8'), 'old')
+  await staged.discard()
+  t.same(await readdir(root), ['f.txt'])
+  await writeFileAtomically(path, 'new')
+  t.equal(await readFile(path, 'utf8'), 'new')
+  t.same(await readdir(root), ['f.txt'])
+  await t.rejects(writeFileAtomically(join(root, 'none', 'f.txt'), 'x'), { code: 'ENOENT' })
+})
+
+t.test('the database', async (t) => {
+  const root = await directory(t)
+  const path = join(root, 'egress25.db')
+  const database = openDatabase(path)
+  t.teardown(() => database.close())
+  const incident = (id: string, lastSeen: number, state: Incident['state'] = 'open'): Incident => ({
+    id,
+    kind: 'spam-bot',
+    confidence: 'likely',
+    state,
+    source: '100.64.1.2',
+    policy: 'p',
+    verdict: 'block',
+    firstSeen: 1,
+    lastSeen,
+    attempts: 30,
+    destinations: 30,
+    topDestinations: [],
+    acknowledged: false,
+    summary: 's',
+  })
+  const store = new IncidentStore(database)
+  for (let i = 0; i < 25; i++)
+    store.save(incident(`i${i}`, 100 + (i >> 1), i % 5 === 0 ? 'resolved' : 'open'))
+  t.test('pages cover everything once, the latest first', async (t) => {
+    const seen: string[] = []
+    for (let after: { lastSeen: number; id: string } | undefined; ; ) {
+      const found = store.list({ limit: 7, ...(after === undefined ? {} : { after }) })
+      seen.push(...found.map(({ id }) => id))
+      const last = found.at(-1)
+      if (last === undefined) break
+      after = { lastSeen: last.lastSeen, id: last.id }
+    }
+    t.equal(seen.length, 25)
+    t.equal(new Set(seen).size, 25)
+    t.equal(seen[0], 'i24')
+    t.equal(store.list({ limit: 100, state: 'resolved' }).length, 5)
+  })
+  t.test('saved again, it is the same incident', async (t) => {
+    store.save({ ...incident('i0', 999), attempts: 99 })
+    t.match(store.get('i0'), { attempts: 99, state: 'open' })
+    t.equal(store.list({ limit: 100 }).length, 25)
+  })
+  t.test('a failure takes all of it back', async (t) => {
+    t.throws(() =>
+      inTransaction(database, () => {
+        store.save(incident('lost', 1))
+        throw new Error('no')
+      }),
+    )
+    t.equal(store.get('lost'), null)
+  })
+  t.test('a file from the future is refused', async (t) => {
+    const future = join(root, 'future.db')
+    const other = new DatabaseSync(future)
+    other.exec('PRAGMA user_version = 99')
+    other.close()
+    t.throws(() => openDatabase(future))
+  })
+})
+
+/** A receiver that answers as it is told and keeps what came. */
+async function receiver(
+  test: Test,
+  answer: (request: IncomingMessage, response: ServerResponse, nth: number) => void,
+) {
+  const received: { body: string; headers: IncomingMessage['headers'] }[] = []
+  const server = createServer((request, response) => {
+    let body = ''
+    request.on('data', (chunk) => {
+      body += chunk
+    })
+    request.on('end', () => {
+      received.push({ body, headers: request.headers })
+      answer(request, response, received.length)
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  test.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, received }
+}
+
+t.test('webhooks', async (t) => {
+  t.test('signed, with a key by which a repetition is known', async (t) => {
+    const { url, received } = await receiver(t, (_, response) => response.end())
+    await postWebhook({ url, secret: 'sesame' }, { body: '{"a":1}', key: 'k1' })
+    const { headers, body = '' } = received[0] ?? {}
+    const [, time, hex] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(headers?.['egress25-signature'])) ?? []
+    t.equal(hex, createHmac('sha256', 'sesame').update(`${time}.${body}`).digest('hex'))
+    t.ok(Math.abs(Number(time) - Date.now() / 1000) < 60)
+    t.equal(headers?.['idempotency-key'], 'k1')
+    t.equal(sign('{"a":1}', 'sesame', Number(time) * 1000 + 999), `t=${time},v1=${hex}`)
+  })
+  t.test('anything but 2xx has not arrived; a redirect is not followed', async (t) => {
+    const { url, received } = await receiver(t, (_, response, nth) => {
+      response.writeHead(nth === 1 ? 500 : 302, { location: 'http://127.0.0.1:9/' }).end()
+    })
+    await t.rejects(postWebhook({ url, secret: null }, { body: '{}', key: 'k' }))
+    await t.rejects(postWebhook({ url, secret: null }, { body: '{}', key: 'k' }))
+    t.equal(received.length, 2)
+  })
+})
+
+t.test('the dispatcher', async (t) => {
+  const root = await directory(t)
+  const database = openDatabase(join(root, 'egress25.db'))
+  const outbox = new Outbox(database)
+  t.teardown(() => database.close())
+  t.test('keeps order through failures, and a dead channel delays nobody', async (t) => {
+    const { url, received } = await receiver(t, (_, response, nth) =>
+      response.writeHead(nth <= 2 ? 503 : 204).end(),
+    )
+    for (const key of ['a', 'b', 'b', 'c']) {
+      outbox.add('good', key, `"${key}"`)
+      outbox.add('dead', key, `"${key}"`)
+    }
+    t.same(
+      [...outbox.waiting()],
+      [
+        ['dead', 3],
+        ['good', 3],
+      ],
+      'a key written twice is one message',
+    )
+    const failures: string[] = []
+    const { promise: done, resolve } = Promise.withResolvers<void>()
+    let sent = 0
+    const dispatcher = new Dispatcher({
+      outbox,
+      channels: [
+        {
+          name: 'dead',
+          send: () => postWebhook({ url: 'http://127.0.0.1:9/', secret: null }, { body: '', key: '' }),
+        },
+        { name: 'good', send: (message) => postWebhook({ url, secret: null }, message) },
+      ],
+      onSent: () => {
+        if (++sent === 3) resolve()
+      },
+      onFailed: (channel) => failures.push(channel),
+    })
+    dispatcher.wake()
+    await done
+    dispatcher.stop()
+    t.same(
+      received.map(({ body }) => body),
+      ['"a"', '"a"', '"a"', '"b"', '"c"'],
+    )
+    t.same([...outbox.waiting()], [['dead', 3]], 'what has not arrived is still there')
+    t.ok(failures.includes('dead'))
+  })
+})
+
+t.test('the command finds its own Node.js from wherever it is called', async (t) => {
+  const root = await directory(t)
+  await chmod(root, 0o755)
+  const { code, out } = await egress25(['version'], { PATH: '/usr/bin:/bin' })
+  t.match({ code, out }, { code: 0, out: /\d/ })
+})
