@@ -119,13 +119,13 @@ function setUpGateway(prefixes: Prefixes): string {
   const links = ['link set lo up', ...sides.map((side) => `link set ${gatewayInterface[side]} up`)]
   const own = [
     `addr add ${gatewayAddress.ipv4}/32 dev ${gatewayInterface.internet}`,
-    `addr add ${gatewayAddress.ipv6}/128 dev ${gatewayInterface.internet}`,
+    `addr add ${gatewayAddress.ipv6}/128 dev ${gatewayInterface.internet} nodad`,
   ]
   const ends = sides.flatMap((side) => {
     const device = gatewayInterface[side]
     return [
       `addr add ${near.ipv4}/32 dev ${device}`,
-      `addr add ${near.ipv6}/64 dev ${device}`,
+      `addr add ${near.ipv6}/64 dev ${device} nodad`,
       `neigh add ${far.ipv4} lladdr ${farMac(side)} dev ${device} nud permanent`,
       `neigh add ${far.ipv6} lladdr ${farMac(side)} dev ${device} nud permanent`,
     ]

@@ -1,6 +1,6 @@
 /** The control API as a Fastify instance, apart from any socket. */
 import helmet from '@fastify/helmet'
-import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify'
+import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
 import { parseYaml } from '../policy/yaml-source.ts'
 import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
@@ -25,7 +25,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     routerOptions: { maxParamLength: 200 },
     forceCloseConnections: true,
     // Scrapes and health checks would drown everything else; what changes something is logged below.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
   })
   // Nothing here is meant to be rendered, and the transport is the operator's choice.
   await app.register(helmet, {
@@ -35,6 +35,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
   app.addHook('onResponse', async ({ method, url, log }, { statusCode }) => {
     if (method !== 'GET' && method !== 'HEAD') log.info({ method, url, status: statusCode }, 'request')
   })
+  app.removeContentTypeParser('text/plain')
   app.addContentTypeParser(
     ['application/yaml', 'application/x-yaml', 'text/yaml'],
     { parseAs: 'string' },

@@ -60,12 +60,14 @@ function appliedBody({ applied, time }: InForce) {
   }
 }
 
-function countDocuments({ model }: InForce) {
+function countDocuments({ model, loaded }: InForce) {
   const { policies, relays, exemptions, tests } = model
+  const lists = loaded.documents.filter(({ document }) => document.kind === 'list')
   return {
     policies: policies.length,
     relays: relays.length,
     exemptions: exemptions.length,
+    lists: lists.length,
     tests: tests.length,
   }
 }

@@ -66,11 +66,11 @@ export class Monitor {
       thresholds: (name) =>
         options.controller.inForce?.model.policies.find((policy) => policy.name === name)?.thresholds ?? null,
     })
-    for (const incident of options.resumed) this.detector.resume(incident)
   }
 
   /** Takes the first reading of the counters, and then listens: what is counted in between shows up as lost. */
   async start(): Promise<void> {
+    for (const incident of this.#options.resumed) this.detector.resume(incident)
     await this.#look()
     const { nflogGroup, log } = this.#options
     this.#events = startEventSource({

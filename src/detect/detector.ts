@@ -9,7 +9,7 @@
  */
 
 import { isDeepStrictEqual } from 'node:util'
-import type { Thresholds } from '../policy/model.ts'
+import { DEFAULT_THRESHOLDS, type Thresholds } from '../policy/model.ts'
 import { formatPrefix, truncate } from '../policy/prefix.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import type { Incident, IncidentEvent } from './incident.ts'
@@ -111,8 +111,9 @@ export class Detector {
 
   /** Takes up an incident that an earlier run left open. */
   resume(incident: Incident): void {
-    const thresholds = this.#options.thresholds(incident.policy)
-    if (thresholds === null || incident.state !== 'open') return
+    if (incident.state !== 'open') return
+    // Without its policy it can still come to its end.
+    const thresholds = this.#options.thresholds(incident.policy) ?? DEFAULT_THRESHOLDS
     const machine = newMachine(incident.source, thresholds)
     const { attempts, destinations, lastSeen, kind, confidence } = incident
     machine.open = {

@@ -2,7 +2,7 @@
  * Keeps the kernel at a ruleset: applies changes as deltas where it knows what the kernel holds, as a replacement
  * where it does not, and keeps the last good ruleset as a file that `nft` alone can load at boot.
  */
-import { readFile } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { renderDelta, renderReplacement, type Script } from '../compile/nft-script.ts'
@@ -113,6 +113,7 @@ export class Enforcer {
   async #keepForBoot({ text }: Script): Promise<Error | null> {
     if (this.#stateDirectory === null) return null
     try {
+      await mkdir(this.#stateDirectory, { recursive: true, mode: 0o750 })
       await writeFileAtomically(join(this.#stateDirectory, BOOT_FILE), text, 0o640)
       return null
     } catch (error) {

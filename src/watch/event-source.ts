@@ -65,8 +65,9 @@ export function startEventSource(options: EventSourceOptions): EventSource {
 }
 
 function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: () => void) {
-  const args = ['-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
-  const child = spawn('tcpdump', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
+  // One listener to a group: a tcpdump that outlived a killed service would lock out the next one.
+  const args = ['--pdeathsig', 'KILL', 'tcpdump', '-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
+  const child = spawn('setpriv', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
   const decoder = new PcapDecoder()
   let complaint = ''
   let fault: string | null = null
@@ -94,7 +95,9 @@ function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: 
       ),
     )
     child.on('close', (code, signal) => {
-      const words = complaint.trim().split('\n')[0] ?? ''
+      const words = /failed to execute tcpdump/.test(complaint)
+        ? 'tcpdump is not installed: install the package tcpdump'
+        : (complaint.trim().split('\n')[0] ?? '')
       resolve(fault ?? (words !== '' ? words : `it ended ${signal ?? `with status ${code}`}`))
     })
   })
