@@ -152,8 +152,14 @@ function ratedChain({ name, rate, expires }: Exemption, learn: Learn): Chain {
   rules.push({ rule: 'not-first', chain: 'exempted' })
   if (rate !== null) {
     for (const family of FAMILIES) {
-      // Forgotten no sooner than a full bucket would have been earned anyway.
-      const set = learn(`rate${family}-${name}`, family, 'limit', Math.max(SECONDS[rate.per], 60))
+      // The kernel keeps the rate with which it learned a source, so that another rate needs a set of its own.
+      const set = learn(
+        `rate${family}-${name}-${rate.count}-${rate.per}`,
+        family,
+        'limit',
+        // Forgotten no sooner than a full bucket would have been earned anyway.
+        Math.max(SECONDS[rate.per], 60),
+      )
       rules.push({ rule: 'below-rate', set, family, rate, chain: 'exempted' })
     }
   }
@@ -244,7 +250,7 @@ function baseChains({ relays }: Model, { hooks, priority, uids }: CompileOptions
     const unique = [...new Set(senders)].sort((a, b) => a - b)
     const rules: Rule[] = [
       { rule: 'loopback' },
-      ...(unique.length > 0 ? [{ rule: 'users', uids: unique, chain: 'relayed' } as const] : []),
+      ...(unique.length > 0 ? byUser(unique) : []),
       { rule: 'goto', chain: 'egress' },
     ]
     chains.push({ name: 'local', base: null, rules })
@@ -255,6 +261,18 @@ function baseChains({ relays }: Model, { hooks, priority, uids }: CompileOptions
     })
   }
   return chains
+}
+
+/**
+ * A connection outlives the process that closed it: the kernel sends what is left, and the last acknowledgements, in
+ * nobody's name. That begins no connection, so it is let through; a new one needs a process, whose user is known.
+ */
+function byUser(uids: readonly number[]): Rule[] {
+  return [
+    { rule: 'users', uids, chain: 'relayed' },
+    { rule: 'any-user', chain: 'egress' },
+    { rule: 'not-first', chain: 'relayed' },
+  ]
 }
 
 function inSet({ name, key }: LookupTable, chain: string): Rule {

@@ -157,6 +157,8 @@ function ruleText(rule: Rule): string {
       return `goto ${rule.chain}`
     case 'users':
       return `meta skuid { ${rule.uids.join(', ')} } goto ${rule.chain}`
+    case 'any-user':
+      return `meta skuid 0-4294967294 goto ${rule.chain}`
     case 'in-set':
       return `${lookup(rule.key)} @${rule.table} goto ${rule.chain}`
     case 'by-map':

@@ -84,6 +84,8 @@ export type Rule =
   | { readonly rule: 'goto'; readonly chain: string }
   /** Packets made by processes of these users. */
   | { readonly rule: 'users'; readonly uids: readonly number[]; readonly chain: string }
+  /** Packets made by any process; the rest is the kernel's own. */
+  | { readonly rule: 'any-user'; readonly chain: string }
   /** A key that is in the plain set goes to the chain. */
   | { readonly rule: 'in-set'; readonly table: string; readonly key: LookupKey; readonly chain: string }
   /** A key that is in the map takes the verdict of its target: `jump` comes back, `goto` does not. */

@@ -21,8 +21,13 @@ export function monitorLog(log: Logger): MonitorLog {
     listening: () => log.info('listening for attempts'),
     deaf: (reason: string, restartIn: number) =>
       log.error({ reason, restart_in_ms: restartIn }, 'the event source ended; attempts are still counted'),
-    drift: (what: string) =>
-      log.error({ what }, 'the kernel did not hold our rules; they are being restored'),
+    drift: (what, change, healIn) =>
+      log.error(
+        { what, by: change, heal_in_ms: healIn },
+        'the kernel did not hold our rules; they are being restored',
+      ),
+    blind: (reason, restartIn) =>
+      log.error({ reason, restart_in_ms: restartIn }, 'changes by others are not heard of for a while'),
     unreadable: (error: Error) => log.error({ reason: error.message }, 'the kernel could not be asked'),
   }
 }

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { Detector } from '../detect/detector.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
+import { type ChangeMonitor, type ForeignChange, startChangeMonitor } from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
@@ -30,7 +31,8 @@ export interface MonitorLog {
   readonly attempt: (attempt: Attempt) => void
   readonly listening: () => void
   readonly deaf: (reason: string, restartIn: number) => void
-  readonly drift: (what: string) => void
+  readonly drift: (what: string, change: ForeignChange | null, healIn: number) => void
+  readonly blind: (reason: string, restartIn: number) => void
   readonly unreadable: (error: Error) => void
 }
 
@@ -47,12 +49,22 @@ export interface MonitorStatus {
 
 const INTERVAL = 1_000
 
+/** Two programs that write the same table must not fight at full speed: each round waits longer, up to a minute. */
+const FIRST_PAUSE = 500
+const LONGEST_PAUSE = 60_000
+/** After so much peace the next drift is healed at once again. */
+const PEACE = 120_000
+
 export class Monitor {
   readonly detector: Detector
   readonly #options: MonitorOptions
   readonly #totals = new RunningTotals()
   readonly #loss = new LossMeter()
   #events: EventSource | null = null
+  #changes: ChangeMonitor | null = null
+  #healTimer: NodeJS.Timeout | null = null
+  #lastHeal = 0
+  #pause = 0
   #timer: NodeJS.Timeout | null = null
   #inSync: boolean | null = null
   #drift = 0
@@ -79,6 +91,11 @@ export class Monitor {
       onListening: log.listening,
       onEnd: log.deaf,
     })
+    this.#changes = startChangeMonitor({
+      isOurs: (pid) => this.#options.enforcer.isOurs(pid),
+      onForeignChange: (change) => this.#drifted('somebody changed our table', change),
+      onEnd: log.blind,
+    })
     this.#schedule()
   }
 
@@ -86,6 +103,8 @@ export class Monitor {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     this.#events?.stop()
+    this.#changes?.stop()
+    if (this.#healTimer !== null) clearTimeout(this.#healTimer)
     this.#tellProgress()
   }
 
@@ -131,19 +150,41 @@ export class Monitor {
       if (inForce === null) return
       try {
         const state = await enforcer.readState()
-        this.#inSync = state?.digest === inForce.applied.digest
+        const isSame = state?.digest === inForce.applied.digest
+        if (this.#healTimer === null) this.#inSync = isSame
         if (state !== null) {
           this.#totals.update(inForce.ruleset.totals, state.totals)
           this.#loss.update(this.#totals.attempts(), this.#told)
         }
-        if (!this.#inSync) {
-          this.#drift++
-          log.drift(state === null ? 'the table is gone' : 'the table was replaced or changed')
-          await enforcer.restore()
-          this.#inSync = true
-        }
+        if (!isSame) this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', null)
       } catch (error) {
         this.#inSync = false
+        log.unreadable(error as Error)
+      }
+    })
+  }
+
+  /** Counts, tells, and heals: at once the first time, then more and more slowly. */
+  #drifted(what: string, change: ForeignChange | null): void {
+    this.#inSync = false
+    if (this.#healTimer !== null) return
+    this.#drift++
+    const now = Date.now()
+    if (now - this.#lastHeal > PEACE) this.#pause = 0
+    this.#options.log.drift(what, change, this.#pause)
+    this.#healTimer = setTimeout(() => void this.#heal(), this.#pause)
+    this.#pause = Math.min(Math.max(this.#pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+  }
+
+  async #heal(): Promise<void> {
+    const { controller, enforcer, log } = this.#options
+    await controller.exclusively(async () => {
+      this.#lastHeal = Date.now()
+      this.#healTimer = null
+      try {
+        await enforcer.restore()
+        this.#inSync = true
+      } catch (error) {
         log.unreadable(error as Error)
       }
     })

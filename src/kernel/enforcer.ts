@@ -77,6 +77,11 @@ export class Enforcer {
     return true
   }
 
+  /** Whether a process is one that changes the kernel for us. */
+  isOurs(pid: number): boolean {
+    return this.#nft.isOurs(pid)
+  }
+
   /** Attempts counted by the kernel for a machine; 0 when it has made none lately. @throws KernelError */
   async countSource(set: string, address: string): Promise<number> {
     return (await this.#nft.readCounter(set, address)) ?? 0

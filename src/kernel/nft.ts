@@ -18,16 +18,27 @@ export interface Nft {
   readState(): Promise<KernelState | null>
   /** Packets counted for one element of a learned set; null when it is not there. @throws KernelError */
   readCounter(set: string, address: string): Promise<number | null>
+  /** Whether a process is an nft that was started here to change something. */
+  isOurs(pid: number): boolean
 }
 
 /** A million elements take some seconds on a quiet machine, and a gateway is not always quiet. */
 const APPLY_TIMEOUT = 300_000
 const READ_TIMEOUT = 20_000
 
+/** Ids of processes are used again, but not so soon. */
+const REMEMBERED_PIDS = 1_000
+
 export function openNft(run: ProcessRunner): Nft {
+  const ours = new Set<number>()
+  const onStart = (pid: number) => {
+    ours.add(pid)
+    const [oldest] = ours
+    if (ours.size > REMEMBERED_PIDS && oldest !== undefined) ours.delete(oldest)
+  }
   const nft = async (args: string[], timeout: number, input?: string): Promise<ProcessResult> => {
     try {
-      return await run(['nft', ...args], { timeout, ...(input === undefined ? {} : { input }) })
+      return await run(['nft', ...args], { timeout, ...(input === undefined ? {} : { input, onStart }) })
     } catch (error) {
       if (!(error instanceof ProcessError)) throw error
       if (error.fault === 'missing') {
@@ -44,6 +55,7 @@ export function openNft(run: ProcessRunner): Nft {
     throw refusal(result)
   }
   return {
+    isOurs: (pid) => ours.has(pid),
     async apply(script) {
       const result = await nft(['-f', '-'], APPLY_TIMEOUT, script)
       if (result.code !== 0) throw refusal(result)

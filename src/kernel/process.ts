@@ -12,6 +12,8 @@ export interface ProcessOptions {
   readonly input?: string
   /** Killed after so many milliseconds. */
   readonly timeout: number
+  /** Told the id of the process as soon as it runs. */
+  readonly onStart?: (pid: number) => void
 }
 
 /** Runs a program to its end. The one door to other programs, so that tests can put another in its place. */
@@ -44,9 +46,10 @@ export function programEnvironment(): NodeJS.ProcessEnv {
 }
 
 /** @throws ProcessError when it is missing, takes too long, dies by a signal or prints too much */
-export const runProcess: ProcessRunner = ([command, ...args], { input = '', timeout }) =>
+export const runProcess: ProcessRunner = ([command, ...args], { input = '', timeout, onStart }) =>
   new Promise((resolve, reject) => {
     const child = spawn(command, args, { env: programEnvironment(), stdio: 'pipe' })
+    if (child.pid !== undefined) onStart?.(child.pid)
     const output = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
     let size = 0
     let fault: ProcessError | null = null

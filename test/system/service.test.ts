@@ -438,6 +438,35 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
     },
   )
 
+  t.test('somebody changes a rule, a chain or an element of ours: healed, and named', async (t) => {
+    let known = (await g.get('/v1/status'))['drift'] as number
+    for (const command of [
+      'insert rule inet egress25 policy-residential accept',
+      'flush chain inet egress25 policy-residential',
+      'add element inet egress25 relay4-32 { 100.64.1.2 }',
+      'delete chain inet egress25 forward',
+    ]) {
+      await g.nft(...command.split(' '))
+      await until(
+        `healing of: ${command}`,
+        async () => {
+          const status = await g.get('/v1/status')
+          return (status['drift'] as number) > known && status['in_sync'] === true
+        },
+        15_000,
+      )
+      known = (await g.get('/v1/status'))['drift'] as number
+      t.equal(await client.connect(toMx('100.64.1.2', '203.0.113.9')), 'reset', command)
+    }
+    t.match(
+      await g.log(),
+      /"by":\{"pid":\d+,"program":"nft","what":"(add|insert) rule inet egress25 policy-residential/,
+    )
+    t.equal((await g.ask('PUT', '/v1/exemptions/own', { sources: ['100.64.9.9'] })).status, 201)
+    t.equal((await g.ask('DELETE', '/v1/exemptions/own')).status, 204)
+    t.match(await g.get('/v1/status'), { drift: known, in_sync: true }, 'our own changes are no drift')
+  })
+
   t.test('a bad policy changes nothing, and says everything', async (t) => {
     const before = await g.nft('-s', 'list', 'chain', 'inet', 'egress25', 'egress')
     const bad = join(g.directory, 'policies/bad.yaml')
