@@ -93,6 +93,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const app = await createApp(
     {
       gateway: config.gateway,
+      policyDirectory: config.policyDirectory,
       version: VERSION,
       started: Date.now(),
       ready,
@@ -114,6 +115,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     dispatcher.stop()
     for (const server of servers) server.close()
     await app.close()
+    for (const server of servers) server.closeAllConnections()
     database.close()
   }
   try {

@@ -11,19 +11,16 @@ import { ApiError, sendProblem } from './problem.ts'
 import { statusRoutes } from './status.ts'
 
 const BODY_LIMIT = 1024 * 1024
-const REQUEST_TIMEOUT = 60_000
 
 export async function createApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: BODY_LIMIT,
-    requestTimeout: REQUEST_TIMEOUT,
     // A mistyped field must be an error, not something that is quietly mended or dropped.
     ajv: {
       customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true },
     },
     routerOptions: { maxParamLength: 200 },
-    forceCloseConnections: true,
     // Scrapes and health checks would drown everything else; what changes something is logged below.
     logController: new LogController({ disableRequestLogging: true }),
   })

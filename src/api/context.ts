@@ -10,6 +10,7 @@ import type { Metrics } from './metrics.ts'
 export interface Context {
   readonly gateway: string
   readonly version: string
+  readonly policyDirectory: string
   /** Milliseconds since the epoch. */
   readonly started: number
   /** Fulfilled when the rules are in force; requests wait for it. */

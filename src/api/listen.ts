@@ -5,6 +5,9 @@ import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { ConfigError, type Listen } from '../config.ts'
 
+/** Milliseconds for a whole request to arrive: nobody holds a connection open by sending a byte now and then. */
+const REQUEST_TIMEOUT = 60_000
+
 /** @throws ConfigError when an address is taken or not to be had */
 export async function listen(app: FastifyInstance, addresses: readonly Listen[]): Promise<Server[]> {
   await app.ready()
@@ -12,6 +15,7 @@ export async function listen(app: FastifyInstance, addresses: readonly Listen[])
   try {
     for (const address of addresses) {
       const server = createServer((request, response) => app.routing(request, response))
+      server.requestTimeout = REQUEST_TIMEOUT
       servers.push(server)
       await listenOne(server, address)
     }

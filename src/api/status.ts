@@ -21,7 +21,7 @@ export function statusRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/apply', async () => appliedBody(await metrics.timeApply(() => controller.apply())))
 }
 
-function statusOf({ gateway, version, started, controller, monitor, outbox }: Context) {
+function statusOf({ gateway, version, policyDirectory, started, controller, monitor, outbox }: Context) {
   const { inSync, listening, drift, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller
   const byKind: Record<string, number> = {}
@@ -30,6 +30,7 @@ function statusOf({ gateway, version, started, controller, monitor, outbox }: Co
     gateway,
     version,
     started: new Date(started).toISOString(),
+    policy_directory: policyDirectory,
     in_sync: inSync === true,
     drift,
     ruleset: inForce === null ? null : appliedBody(inForce),

@@ -1,4 +1,6 @@
 /** `egress25 apply [DIR]`: through the service when it runs, else straight to the kernel. */
+import { realpath } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { callService, UnreachableError } from '../client.ts'
 import { type Config, readConfig } from '../config.ts'
 import { Controller } from '../control/controller.ts'
@@ -18,14 +20,25 @@ interface ApplyOptions {
 
 export async function apply(directory: string | null, { json, config: file }: ApplyOptions): Promise<Exit> {
   const config = await readConfig(file)
-  if (directory === null) {
-    try {
+  try {
+    const running = await serviceDirectory(config)
+    if (directory === null || (await canonical(directory)) === (await canonical(running))) {
       return await applyThroughService(config, json)
-    } catch (error) {
-      if (!(error instanceof UnreachableError)) throw error
     }
+    complain(
+      `egress25: the running service enforces ${running} and would undo this; change the policies there, or stop it`,
+    )
+    return EXIT.no
+  } catch (error) {
+    if (!(error instanceof UnreachableError)) throw error
   }
   return applyHere(config, directory ?? config.policyDirectory, json)
+}
+
+/** @throws UnreachableError when no service runs */
+async function serviceDirectory({ listen }: Config): Promise<string> {
+  const { body } = await callService(listen, 'GET', '/v1/status')
+  return String((body as { policy_directory?: unknown } | null)?.policy_directory)
 }
 
 async function applyThroughService({ listen }: Config, json: boolean): Promise<Exit> {
@@ -88,4 +101,9 @@ function formatApplied({ how, elements, chains }: Pick<Applied, 'how' | 'element
     default:
       return how satisfies never
   }
+}
+
+/** The path without links; one that does not exist is told of when it is read. */
+function canonical(path: string): Promise<string> {
+  return realpath(path).catch(() => resolve(path))
 }

@@ -183,6 +183,7 @@ export class Monitor {
       this.#healTimer = null
       try {
         await enforcer.restore()
+        this.#loss.restart()
         this.#inSync = true
       } catch (error) {
         log.unreadable(error as Error)

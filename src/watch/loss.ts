@@ -15,10 +15,15 @@ export class LossMeter {
    * first count is the mark to start from: what went before was another run's to tell.
    */
   update(counted: number, told: number): number {
-    if (this.#countedBefore === null) this.#baseline = counted
+    if (this.#countedBefore === null) this.#baseline = counted - told - this.#lost
     else this.#lost = Math.max(this.#lost, this.#countedBefore - this.#baseline - told)
     this.#countedBefore = counted
     return this.#lost
+  }
+
+  /** The counters were lost with the table: what they still had to tell nobody knows, and counting starts afresh. */
+  restart(): void {
+    this.#countedBefore = null
   }
 
   get lost(): number {

@@ -374,6 +374,8 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
     t.match(JSON.parse((await g.egress25('status', '--json')).stdout), { gateway: 'gw-test', in_sync: true })
     t.match((await g.egress25('incidents')).stdout, /spam-bot/)
     t.match(await g.egress25('apply'), { code: 0, stdout: /in force already/ })
+    t.match(await g.egress25('apply', join(g.directory, 'policies')), { code: 0, stdout: /in force already/ })
+    t.match(await g.egress25('apply', join(ROOT, 'policies')), { code: 1, stderr: /would undo/ })
     t.match(await g.get('/v1/explain?source=100.64.1.2&destination=203.0.113.9'), {
       verdict: 'block',
       document: { kind: 'policy', name: 'residential', file: 'policy.yaml', line: 2 },

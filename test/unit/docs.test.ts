@@ -59,12 +59,13 @@ t.test('the policy reference names every field and every code', async (t) => {
   for (const [code, meaning] of Object.entries(DIAGNOSTIC_CODES))
     t.ok(text.includes(`| \`${code}\` | ${meaning} |`), code)
   const fields = (schema: { properties?: object; items?: object }): string[] =>
-    Object.entries({
+    Object.entries<object>({
       ...schema.properties,
       ...(schema.items as { properties?: object } | undefined)?.properties,
     }).flatMap(([key, value]) => [key, ...fields(value)])
   for (const schema of Object.values(DOCUMENT_SCHEMAS)) {
-    for (const field of fields(schema)) t.match(text, new RegExp(`[\`.]${field}\`|\\b${field}:`), field)
+    for (const field of fields(schema as { properties?: object }))
+      t.match(text, new RegExp(`[\`.]${field}\`|\\b${field}:`), field)
   }
 })
 

@@ -151,6 +151,17 @@ t.test('loss: nothing while the last events are under way, exact at rest', async
   t.equal(meter.update(1_150, 140), 10)
 })
 
+t.test('loss, when the counters themselves were lost', async (t) => {
+  const meter = new LossMeter()
+  meter.update(0, 0)
+  meter.update(10, 0)
+  t.equal(meter.update(10, 7), 3)
+  meter.restart()
+  t.equal(meter.update(0, 12), 3, 'what was told beyond the count hides nothing that comes later')
+  meter.update(5, 12)
+  t.equal(meter.update(5, 15), 5)
+})
+
 t.test('totals only grow, also when the kernel starts from zero', async (t) => {
   const totals = new RunningTotals()
   const known = [{ id: 1, what: { of: 'attempts', policy: 'a', verdict: 'block' } as const }]
