@@ -1,7 +1,7 @@
 /** `/v1/explain`: the verdict on a source and a destination, and `/v1/sources/{address}`: what one machine did. */
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { sourcesSet } from '../compile/compile.ts'
+import { sourcesSet } from '../compile/compile-policies.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import { governingPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'

@@ -5,7 +5,7 @@
  * the configuration, and everything else is a number.
  */
 import { createHash } from 'node:crypto'
-import { format4, format6, mask4, mask6 } from '../policy/prefix.ts'
+import { format4, format6, formatAddress, mask4, mask6 } from '../policy/prefix.ts'
 import type { Delta, Entry } from './delta.ts'
 import { splitKey } from './lookup-tables.ts'
 import type { Chain, LearnedSet, LookupKey, LookupTable, Rule, Ruleset, Total } from './ruleset.ts'
@@ -123,7 +123,8 @@ function appliedBlock(): string {
 }
 
 function chainBlock({ name, base, rules }: Chain): string {
-  const head = base === null ? [] : [`type filter hook ${base.hook} priority ${base.priority}; policy accept`]
+  const head =
+    base === null ? [] : [`type ${base.type} hook ${base.hook} priority ${base.priority}; policy accept`]
   return block(`chain ${name}`, [...head, ...rules.map(ruleText)])
 }
 
@@ -151,6 +152,18 @@ function ruleText(rule: Rule): string {
       return `tcp dport 25 goto ${rule.chain}`
     case 'not-leaving-by':
       return `oifname != { ${rule.interfaces.map((name) => `"${name}"`).join(', ')} } accept`
+    case 'not-routed-by':
+      return `fib daddr oifname != { ${rule.interfaces.map((name) => `"${name}"`).join(', ')} } accept`
+    case 'to-this-machine':
+      return 'fib daddr type local accept'
+    case 'send-to': {
+      const family = rule.to.family === 4 ? 'ipv4' : 'ipv6'
+      return `meta nfproto ${family} dnat ${rule.to.family === 4 ? 'ip' : 'ip6'} to ${formatAddress(rule.to)}`
+    }
+    case 'diverted':
+      return `ct status dnat jump ${rule.chain}`
+    case 'bound-for':
+      return `${address(rule.to.family, 'daddr')} ${formatAddress(rule.to)} goto ${rule.chain}`
     case 'loopback':
       return 'oifname "lo" accept'
     case 'goto':

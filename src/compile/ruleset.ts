@@ -6,7 +6,7 @@
  * documents give the same ruleset whenever it is compiled, and two rulesets can be compared.
  */
 import type { Rate } from '../policy/formats.ts'
-import type { Family } from '../policy/prefix.ts'
+import type { Family, Prefix } from '../policy/prefix.ts'
 
 export interface Ruleset {
   readonly tables: readonly LookupTable[]
@@ -70,7 +70,8 @@ export interface Chain {
 }
 
 export interface BaseChain {
-  readonly hook: 'forward' | 'output'
+  readonly type: 'filter' | 'nat'
+  readonly hook: 'forward' | 'output' | 'prerouting'
   readonly priority: number
 }
 
@@ -79,6 +80,15 @@ export type Rule =
   | { readonly rule: 'port-25'; readonly chain: string }
   /** What leaves through other interfaces than these is not outbound. */
   | { readonly rule: 'not-leaving-by'; readonly interfaces: readonly string[] }
+  /** The same before routing: asks which way it would go. */
+  | { readonly rule: 'not-routed-by'; readonly interfaces: readonly string[] }
+  /** Before routing: what is for this machine itself is not outbound. */
+  | { readonly rule: 'to-this-machine' }
+  /** Changes the destination to this address; the port stays. */
+  | { readonly rule: 'send-to'; readonly to: Prefix }
+  /** What had its destination changed visits the chain. */
+  | { readonly rule: 'diverted'; readonly chain: string }
+  | { readonly rule: 'bound-for'; readonly to: Prefix; readonly chain: string }
   /** What stays on this machine is not outbound. */
   | { readonly rule: 'loopback' }
   | { readonly rule: 'goto'; readonly chain: string }

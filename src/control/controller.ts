@@ -4,7 +4,8 @@
  */
 import { mkdir, readFile, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type CompileOptions, compile } from '../compile/compile.ts'
+import { compile } from '../compile/compile.ts'
+import type { CompileOptions } from '../compile/options.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
 import { stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'

@@ -8,11 +8,13 @@ import {
   type Model,
   type Policy,
   type PolicyTest,
+  type Redirect,
   type Relay,
   type Thresholds,
 } from './model.ts'
-import { contains, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import { addressBits, contains, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
 import type { Document, ExemptionDocument, PolicyDocument, RelayDocument, TestDocument } from './schema.ts'
+import { suggest } from './suggest.ts'
 import type { SourceDocument } from './yaml-source.ts'
 
 export interface LocatedDocument {
@@ -35,6 +37,10 @@ export function buildModel(
   const build = new Build(lists)
   const policies: Policy[] = []
   const relays: Relay[] = []
+  // Relays first: a policy may name one that stands below it.
+  for (const { document, source } of documents) {
+    if (document.kind === 'relay') relays.push(build.relay(document, source))
+  }
   const exemptions: Exemption[] = []
   const tests: PolicyTest[] = []
   for (const located of documents) {
@@ -44,15 +50,13 @@ export function buildModel(
       case 'policy':
         policies.push(build.policy(document, source))
         break
-      case 'relay':
-        relays.push(build.relay(document, source))
-        break
       case 'exemption':
         exemptions.push(build.exemption(document, source))
         break
       case 'test':
         tests.push(buildTest(document, source))
         break
+      case 'relay':
       case 'list':
         break
       default:
@@ -74,6 +78,7 @@ class Build {
   readonly diagnostics: Diagnostic[] = []
   readonly #lists: ReadonlyMap<string, readonly Prefix[]>
   readonly #names = new Map<string, Origin>()
+  readonly #relays = new Map<string, Relay>()
 
   constructor(lists: ReadonlyMap<string, readonly Prefix[]>) {
     this.#lists = lists
@@ -97,8 +102,27 @@ class Build {
       networks: this.#resolve(document.networks),
       mode: (document.mode ?? 'enforce') as Policy['mode'],
       action: (document.action ?? 'reject') as Policy['action'],
+      redirect: document.redirect_to === undefined ? null : this.#redirect(document.redirect_to, source),
       thresholds: buildThresholds(document.detection),
     })
+  }
+
+  /** The relay's first single address of each family: a connection can be sent to an address, not to a network. */
+  #redirect(name: string, source: SourceDocument): Redirect | null {
+    const at = source.locate({ pointer: '/redirect_to' })
+    const relay = this.#relays.get(name)
+    if (relay === undefined) {
+      const message = `there is no relay ${name}${suggest(name, [...this.#relays.keys()])}`
+      this.#report(at, 'dangling-relay', message)
+      return null
+    }
+    const single = (family: Family) =>
+      relay.addresses.find((a) => a.family === family && a.length === addressBits(family)) ?? null
+    const redirect = { relay: name, target4: single(4), target6: single(6) }
+    if (redirect.target4 === null && redirect.target6 === null) {
+      this.#report(at, 'redirect-target', `relay ${name} has no single address to send connections to`)
+    }
+    return Object.freeze(redirect)
   }
 
   relay(document: RelayDocument, source: SourceDocument): Relay {
@@ -106,7 +130,7 @@ class Build {
     const clients = document.clients === undefined ? null : this.#resolve(document.clients)
     this.#checkPairs(addresses, clients, '/clients', source)
     const users = Object.freeze([...(document.users ?? [])])
-    return Object.freeze({
+    const relay: Relay = Object.freeze({
       kind: 'relay',
       name: document.name,
       origin: source.origin,
@@ -114,6 +138,8 @@ class Build {
       clients,
       users,
     })
+    this.#relays.set(relay.name, relay)
+    return relay
   }
 
   exemption(document: ExemptionDocument, source: SourceDocument): Exemption {

@@ -3,7 +3,7 @@
  * when they differ, one of them has a bug.
  */
 import type { Exemption, Model, Policy, Relay } from './model.ts'
-import { contains, longestMatch, type Prefix } from './prefix.ts'
+import { contains, type Family, longestMatch, type Prefix } from './prefix.ts'
 
 export interface Packet {
   /** Single addresses of one family. */
@@ -55,7 +55,7 @@ export function decide(model: Model, packet: Packet, now: number): Decision {
   const governing = governingPolicy(model, source)
   if (governing === null) return { verdict: 'ungoverned', because: 'ungoverned' }
   return {
-    verdict: verdictOf(governing.policy),
+    verdict: verdictOf(governing.policy, source.family),
     because: 'policy',
     document: governing.policy,
     network: governing.network,
@@ -73,10 +73,16 @@ export function governingPolicy(model: Model, source: Prefix): { policy: Policy;
   return best
 }
 
-/** What a policy does with what it governs. */
-export function verdictOf(policy: Policy): 'block' | 'redirect' | 'observe' {
+/** What a policy does with what it governs of a family; null: with what cannot be redirected in any. */
+export function verdictOf(policy: Policy, family: Family | null): 'block' | 'redirect' | 'observe' {
   if (policy.mode === 'observe') return 'observe'
-  return policy.action === 'redirect' ? 'redirect' : 'block'
+  const target = family === 4 ? policy.redirect?.target4 : family === 6 ? policy.redirect?.target6 : null
+  return target ? 'redirect' : 'block'
+}
+
+/** Whether a policy redirects anything. */
+export function redirects(policy: Policy): boolean {
+  return verdictOf(policy, 4) === 'redirect' || verdictOf(policy, 6) === 'redirect'
 }
 
 /** An exemption ends at its time, to the millisecond. */

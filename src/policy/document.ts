@@ -47,10 +47,6 @@ function checkTogether(document: Document): Problem[] {
             : ['/redirect_to', 'redirect_to goes with action: redirect only']
         return [{ pointer, code: 'redirect-target', message }]
       }
-      if (document.action === 'redirect') {
-        const message = 'action: redirect is not carried out by this version; use reject or drop'
-        return [{ pointer: '/action', code: 'not-supported', message }]
-      }
       return []
     default:
       return []

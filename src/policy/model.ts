@@ -24,11 +24,20 @@ export const DEFAULT_THRESHOLDS: Thresholds = {
   ipv6Prefix: 64,
 }
 
+export interface Redirect {
+  readonly relay: string
+  /** Single addresses of the relay, the first of each family; null: it has none. */
+  readonly target4: Prefix | null
+  readonly target6: Prefix | null
+}
+
 export interface Policy extends Named {
   readonly kind: 'policy'
   readonly networks: readonly Prefix[]
   readonly mode: 'enforce' | 'observe'
   readonly action: 'reject' | 'drop' | 'redirect'
+  /** With action redirect: where to; a family without a target is rejected. */
+  readonly redirect: Redirect | null
   readonly thresholds: Thresholds
 }
 

@@ -1,15 +1,12 @@
 /** From models to rulesets, scripts and deltas: stable, minimal, and safe whatever the names. */
 import fc from 'fast-check'
 import t from 'tap'
-import {
-  type CompileOptions,
-  compile,
-  DEFAULT_COMPILE_OPTIONS,
-  sourcesSet,
-} from '../../src/compile/compile.ts'
+import { compile } from '../../src/compile/compile.ts'
+import { sourcesSet } from '../../src/compile/compile-policies.ts'
 import { difference, sizeOf } from '../../src/compile/delta.ts'
 import { LookupTables, splitKey } from '../../src/compile/lookup-tables.ts'
 import { renderDelta, renderReplacement } from '../../src/compile/nft-script.ts'
+import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import { Totals } from '../../src/compile/totals.ts'
 import {
   DEFAULT_THRESHOLDS,
@@ -30,6 +27,7 @@ const policy = (name: string, networks: string[], more: Partial<Policy> = {}): P
   networks: prefixes(...networks),
   mode: 'enforce',
   action: 'reject',
+  redirect: null,
   thresholds: DEFAULT_THRESHOLDS,
   ...more,
 })

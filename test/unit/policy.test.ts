@@ -187,8 +187,8 @@ const CAUSES: Record<DiagnosticCode, Record<string, string | Uint8Array>> = {
       'kind: exemption\nname: b\nsources: [10.0.0.1]\nrate: 2/minute\n',
   },
   'dangling-list': { 'a.yaml': 'kind: policy\nname: p\nnetworks: ["@none"]\n' },
-  'not-supported': {
-    'a.yaml': 'kind: policy\nname: p\nnetworks: [10.0.0.0/8]\naction: redirect\nredirect_to: mx\n',
+  'dangling-relay': {
+    'a.yaml': 'kind: policy\nname: p\nnetworks: [10.0.0.0/8]\naction: redirect\nredirect_to: none\n',
   },
   'redirect-target': { 'a.yaml': 'kind: policy\nname: p\nnetworks: [10.0.0.0/8]\naction: redirect\n' },
   'list-source': { 'a.yaml': 'kind: list\nname: l\n' },

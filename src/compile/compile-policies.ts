@@ -1,0 +1,97 @@
+/** Policies: whom they govern, and what is counted and told before the verdict. */
+import { verdictOf } from '../policy/decide.ts'
+import type { Policy } from '../policy/model.ts'
+import type { Family, Prefix } from '../policy/prefix.ts'
+import { type Context, FAMILIES } from './context.ts'
+import { LookupTables } from './lookup-tables.ts'
+import type { Chain, LookupTable, Rule } from './ruleset.ts'
+
+/** Attempts of one source that are logged each second, and at once after a quiet time; beyond it they are counted only. */
+const LOG_LIMIT = { perSecond: 50, burst: 500 } as const
+
+/** A source that was quiet for a day is forgotten. */
+const REMEMBERED = 86_400
+
+/** One table of networks, each leading to its policy's chain: `chainOf` says which. */
+export function networkTables(
+  name: string,
+  policies: readonly Policy[],
+  chainOf: (policy: Policy) => string,
+): LookupTable[] {
+  const tables = new LookupTables(name)
+  for (const policy of policies) {
+    for (const network of policy.networks) tables.add(network, null, chainOf(policy))
+  }
+  return tables.finish()
+}
+
+/** The policy's own chain, and the one that its attempts visit on the way. */
+export function policyChains(policy: Policy, context: Context): Chain[] {
+  // What is to be redirected and arrives here could not be: its family has no target.
+  const verdict = verdictOf(policy, null)
+  const final = verdict === 'observe' ? 'accept' : policy.action === 'drop' ? 'drop' : 'reset'
+  return [
+    attemptChain(`attempt-${policy.name}`, policy, verdict, context),
+    {
+      name: `policy-${policy.name}`,
+      base: null,
+      rules: [
+        { rule: 'first', chain: `attempt-${policy.name}` },
+        { rule: 'verdict', verdict: final },
+      ],
+    },
+  ]
+}
+
+/** Counting and logging stand in rules of their own: whatever becomes of them, the verdict after them stays. */
+export function attemptChain(
+  name: string,
+  policy: Policy,
+  verdict: 'block' | 'redirect' | 'observe',
+  { options, totals, learn }: Context,
+): Chain {
+  const countedAs = totals.id({ of: 'logged' })
+  return {
+    name,
+    base: null,
+    rules: [
+      { rule: 'count', id: totals.id({ of: 'attempts', policy: policy.name, verdict }) },
+      ...FAMILIES.map((family): Rule => {
+        const { suffix, length } = machine(family, policy)
+        return {
+          rule: 'count-source',
+          set: learn(`sources${suffix}`, family, 'counter', REMEMBERED),
+          family,
+          length,
+        }
+      }),
+      ...FAMILIES.map((family): Rule => {
+        const { suffix, length } = machine(family, policy)
+        const set = learn(`logged${suffix}`, family, 'limit', 60)
+        const prefix = `${verdict}:${policy.name}`
+        return {
+          rule: 'log',
+          set,
+          family,
+          length,
+          limit: LOG_LIMIT,
+          countedAs,
+          prefix,
+          group: options.nflogGroup,
+        }
+      }),
+    ],
+  }
+}
+
+/** The learned set that counts the attempts of a machine, given as the prefix that stands for it. */
+export function sourcesSet({ family, length }: Prefix): string {
+  return family === 4 ? 'sources4' : `sources6-${length}`
+}
+
+/** One machine is one IPv4 address, or one IPv6 prefix of the policy's choice. */
+function machine(family: Family, { thresholds }: Policy): { suffix: string; length: number } {
+  return family === 4
+    ? { suffix: '4', length: 32 }
+    : { suffix: `6-${thresholds.ipv6Prefix}`, length: thresholds.ipv6Prefix }
+}
