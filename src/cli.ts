@@ -86,6 +86,14 @@ program
   })
 
 program
+  .command('schema')
+  .description('print the JSON Schema of policy documents, for editors')
+  .action(async () => {
+    const { policyJsonSchema } = await import('./policy/json-schema.ts')
+    print(JSON.stringify(policyJsonSchema(), null, 2))
+  })
+
+program
   .command('version')
   .description('print the version')
   .action(() => print(VERSION))

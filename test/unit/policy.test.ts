@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { Ajv2020 } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { decide } from '../../src/policy/decide.ts'
@@ -9,6 +10,7 @@ import { DIAGNOSTIC_CODES, type Diagnostic, type DiagnosticCode } from '../../sr
 import { removeDocument, replaceDocument } from '../../src/policy/edit.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { parseDuration, parseRate, parseTimestamp } from '../../src/policy/formats.ts'
+import { policyJsonSchema } from '../../src/policy/json-schema.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import type { Model } from '../../src/policy/model.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
@@ -412,6 +414,39 @@ t.test('policy tests: to let through is to allow', async (t) => {
     [true, true, false],
   )
   t.same(results[2]?.expectation.origin, { file: 'p.yaml', line: 33, column: 5 })
+})
+
+t.test('the published schema agrees with the check on everything that a schema can say', async (t) => {
+  const ajv = new Ajv2020({ allErrors: true, strict: true, strictTypes: false, strictRequired: false })
+  const validate = ajv.compile(policyJsonSchema())
+  const beyond = new Set<DiagnosticCode>([
+    'host-bits',
+    'bad-prefix',
+    'bad-path',
+    'duplicate-name',
+    'duplicate-prefix',
+    'conflicting-rates',
+    'dangling-list',
+    'dangling-relay',
+    'redirect-target',
+    'list-source',
+    'too-large',
+    'unreadable-file',
+    'file-too-large',
+    'bad-encoding',
+    'yaml-syntax',
+    'too-complex',
+    'duplicate-key',
+    'expired-exemption',
+    'useless-exemption',
+  ])
+  for (const { value } of parseYaml('p.yaml', NETWORK).documents)
+    t.ok(validate(value), JSON.stringify(validate.errors))
+  for (const [code, files] of Object.entries(CAUSES)) {
+    if (beyond.has(code as DiagnosticCode)) continue
+    const [document] = parseYaml('a.yaml', String(files['a.yaml'])).documents
+    t.notOk(validate(document?.value), code)
+  }
 })
 
 t.test('a model is frozen, and a single list is shared rather than copied', async (t) => {
