@@ -5,7 +5,7 @@ import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
 import { type Diagnostic, diagnostic } from './policy/diagnostic.ts'
-import { FORMATS, quote } from './policy/formats.ts'
+import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
 import { parseYaml } from './policy/yaml-source.ts'
 
@@ -60,6 +60,8 @@ export interface Config {
   readonly compile: CompileOptions
   readonly listen: readonly Listen[]
   readonly stateDirectory: string
+  /** Milliseconds after which a resolved incident is forgotten (RFC 6561 §5: no longer than it is needed). */
+  readonly retain: number
   readonly channels: readonly Channel[]
 }
 
@@ -140,6 +142,7 @@ function build({ gateway, policies, firewall, api, state, alerts }: Static<typeo
     },
     listen: (api?.listen ?? ['127.0.0.1:7025']).flatMap((value) => parseListen(value) ?? []),
     stateDirectory: state?.directory ?? '/var/lib/egress25',
+    retain: parseDuration(state?.retain ?? '90d') ?? 0,
     channels: alerts ?? [],
   }
 }

@@ -26,6 +26,8 @@ import { IncidentStore } from './store/incidents.ts'
 import { Outbox } from './store/outbox.ts'
 import { VERSION } from './version.ts'
 
+const PRUNE_INTERVAL = 3_600_000
+
 /**
  * Runs until a signal ends it.
  * @throws ConfigError when it cannot start as configured, KernelError when the kernel will not have the rules
@@ -132,12 +134,19 @@ export async function serve(configFile: string | null): Promise<Exit> {
 
   const alive = watchdogInterval()
   const heartbeat = alive === null ? null : setInterval(() => notifySystemd('WATCHDOG=1'), alive)
+  const prune = () => {
+    const forgotten = incidents.prune(Date.now() - config.retain)
+    if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
+  }
+  prune()
+  const pruning = setInterval(prune, PRUNE_INTERVAL)
   process.on('SIGHUP', () => void reapply(controller, metrics, log))
   const signal = await new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
   })
   log.info({ signal }, 'stopping; the rules stay in force')
   if (heartbeat !== null) clearInterval(heartbeat)
+  clearInterval(pruning)
   await stop()
   return EXIT.done
 }

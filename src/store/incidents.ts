@@ -34,6 +34,14 @@ export class IncidentStore {
     return row === undefined ? null : parse(row)
   }
 
+  /** Forgets resolved incidents that were last seen before the time (milliseconds since the epoch). */
+  prune(before: number): number {
+    const { changes } = this.#database
+      .prepare("DELETE FROM incidents WHERE state = 'resolved' AND last_seen < ?")
+      .run(before)
+    return Number(changes)
+  }
+
   /** The latest first. */
   list({ state, kind, limit, after }: IncidentQuery): Incident[] {
     return this.#database

@@ -259,6 +259,23 @@ t.test('the database', async (t) => {
     t.match(store.get('i0'), { attempts: 99, state: 'open' })
     t.equal(store.list({ limit: 100 }).length, 25)
   })
+  t.test('what is resolved and old is forgotten, what is open is not', async (t) => {
+    const other = openDatabase(join(root, 'prune.db'))
+    t.teardown(() => other.close())
+    const incidents = new IncidentStore(other)
+    for (const [id, seen, state] of [
+      ['old', 1, 'resolved'],
+      ['old-open', 1, 'open'],
+      ['new', 10, 'resolved'],
+    ] as const) {
+      incidents.save(incident(id, seen, state))
+    }
+    t.equal(incidents.prune(10), 1)
+    t.same(
+      incidents.list({ limit: 9 }).map(({ id }) => id),
+      ['new', 'old-open'],
+    )
+  })
   t.test('a failure takes all of it back', async (t) => {
     t.throws(() =>
       inTransaction(database, () => {
