@@ -61,6 +61,17 @@ export async function serve(configFile: string | null): Promise<Exit> {
       )
     },
   })
+  /** All of the work or nothing of it. A full disk costs what could not be written, and not the watch over the rest. */
+  const store = (work: () => void) => {
+    try {
+      inTransaction(database, work)
+    } catch (error) {
+      log.error(
+        { reason: (error as Error).message },
+        'the database cannot be written; incidents are in this log only',
+      )
+    }
+  }
   /** The incident and its messages are written together: neither can be there without the other. */
   const onIncident = (event: IncidentEvent) => {
     const body = incidentBody(event.incident)
@@ -71,7 +82,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       time: new Date(event.time).toISOString(),
       incident: body,
     })
-    inTransaction(database, () => {
+    store(() => {
       incidents.save(event.incident)
       for (const { name } of channels)
         outbox.add(name, `${event.incident.id}/${event.event}/${event.time}`, message)
@@ -85,7 +96,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     resumed: incidents.list({ state: 'open', limit: 100_000 }),
     onIncident,
     onProgress: (grown) =>
-      inTransaction(database, () => {
+      store(() => {
         for (const incident of grown) incidents.save(incident)
       }),
     log: monitorLog(log),

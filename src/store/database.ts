@@ -25,7 +25,8 @@ const MIGRATIONS = [
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */
 export function openDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { timeout: 5_000 })
+  // Waiting blocks everything else; and nobody but us should write here.
+  const database = new DatabaseSync(path, { timeout: 250 })
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
   const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
   if (version > MIGRATIONS.length) {

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { programEnvironment } from '../kernel/process.ts'
 import type { Attempt } from './attempt.ts'
 import { decodeAttempt } from './decode-attempt.ts'
-import { PcapDecoder } from './pcap.ts'
+import { PcapDecoder, type PcapRecord } from './pcap.ts'
 
 export interface EventSourceOptions {
   readonly nflogGroup: number
@@ -73,14 +73,17 @@ function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: 
   let fault: string | null = null
   child.stdout.on('data', (chunk: Buffer) => {
     if (fault !== null) return
+    let records: PcapRecord[]
     try {
-      for (const record of decoder.push(chunk)) {
-        const attempt = decodeAttempt(record)
-        if (attempt !== null) onAttempt(attempt)
-      }
+      records = decoder.push(chunk)
     } catch (error) {
       fault = `its stream is damaged: ${(error as Error).message}`
       child.kill('SIGKILL')
+      return
+    }
+    for (const record of records) {
+      const attempt = decodeAttempt(record)
+      if (attempt !== null) onAttempt(attempt)
     }
   })
   child.stderr.on('data', (chunk: Buffer) => {

@@ -395,6 +395,36 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
     t.equal((await g.ask('POST', '/v1/incidents/none/resolve')).status, 404)
   })
 
+  t.test('a database that cannot be written costs no attempt, no verdict and no listening', async (t) => {
+    const { DatabaseSync } = await import('node:sqlite')
+    const other = new DatabaseSync(join(g.directory, 'state/egress25.db'))
+    other.exec('BEGIN IMMEDIATE')
+    t.teardown(() => other.close())
+    t.same(
+      await client.connectAll(
+        Array.from({ length: 40 }, (_, i) => toMx('100.64.6.6', `203.0.113.${i}`)),
+        20,
+      ),
+      Array(40).fill('reset'),
+    )
+    await until(
+      'the complaint',
+      async () => (await g.log()).includes('the database cannot be written'),
+      15_000,
+    )
+    other.exec('ROLLBACK')
+    await until(
+      'the incident all the same',
+      async () => {
+        const { items } = (await g.get('/v1/incidents?state=open')) as {
+          items: { source: string; attempts: number }[]
+        }
+        return items.some(({ source, attempts }) => source === '100.64.6.6' && attempts === 40)
+      },
+      15_000,
+    )
+  })
+
   t.test('a second instance is refused before it touches anything', async (t) => {
     const { code, stderr } = await g.egress25('serve')
     t.equal(code, 2)
@@ -497,7 +527,7 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
       const again = await g.start()
       t.match(await g.get('/v1/status'), {
         ruleset: { how: 'unchanged' },
-        incidents: { open: { 'spam-bot': 2 } },
+        incidents: { open: { 'spam-bot': 3 } },
       })
       t.equal(await counted(), before + 1, 'also what nobody was listening to')
       t.equal(await g.stop(again, 'SIGKILL'), 'SIGKILL')
