@@ -1,6 +1,6 @@
 /** Turns whatever went wrong into a problem that a client can act on. */
 import type { FastifyError } from 'fastify'
-import { FileExistsError } from '../control/controller.ts'
+import { FileExistsError, UnwritableError } from '../control/controller.ts'
 import { DocumentError } from '../control/document-change.ts'
 import { PolicyError } from '../control/policy-error.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
@@ -32,6 +32,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
     return new ApiError('policy-tests-failed', error.message, { failures })
   }
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
+  if (error instanceof UnwritableError) return new ApiError('policies-unwritable', error.message)
   if (error instanceof KernelError) return new ApiError('kernel-refused', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
   if ('validation' in error && error.validation !== undefined) {

@@ -1,5 +1,5 @@
 /** Puts the API on its sockets, of which there may be several. */
-import { unlink } from 'node:fs/promises'
+import { chmod, unlink } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import { connect } from 'node:net'
 import type { FastifyInstance } from 'fastify'
@@ -36,9 +36,11 @@ async function listenOne(server: Server, address: Listen): Promise<void> {
         error.code === 'EADDRINUSE' ? 'it is in use; is another egress25 running?' : error.message
       reject(new ConfigError(`cannot listen on ${where}: ${reason}`))
     })
-    if (address.kind === 'unix') server.listen(address.path, resolve)
+    if (address.kind === 'unix') server.listen({ path: address.path }, resolve)
     else server.listen(address.port, address.host, resolve)
   })
+  // Whoever can write to it can change policies: the service's group, whatever the umask.
+  if (address.kind === 'unix') await chmod(address.path, 0o660)
 }
 
 async function unlinkDeadSocket(path: string): Promise<void> {

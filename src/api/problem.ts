@@ -16,6 +16,7 @@ export const PROBLEMS = {
   'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],
   internal: [500, 'Something went wrong here'],
   'kernel-refused': [503, 'The kernel did not take the change'],
+  'policies-unwritable': [503, 'The policy directory cannot be written'],
   'policies-unreadable': [503, 'The policy directory cannot be read'],
   'not-ready': [503, 'The gateway is not ready'],
 } as const satisfies Record<string, readonly [number, string]>

@@ -2,12 +2,12 @@
  * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
  * wait for each other; readers see the model that is in force.
  */
-import { mkdir, readFile, unlink } from 'node:fs/promises'
+import { access, constants, mkdir, readFile, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { compile } from '../compile/compile.ts'
 import type { CompileOptions } from '../compile/options.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
-import { stageFile, syncFolder } from '../kernel/atomic-file.ts'
+import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
 import type { Model } from '../policy/model.ts'
@@ -45,6 +45,9 @@ interface Compiled {
 export type Precondition = (current: Document | null) => void
 
 export class FileExistsError extends Error {}
+
+/** The policy directory cannot be written; nothing was changed. */
+export class UnwritableError extends Error {}
 
 export class Controller {
   readonly #options: ControllerOptions
@@ -107,13 +110,16 @@ export class Controller {
       // The new file waits, safely on the disk, until the kernel has agreed.
       const path = join(directory, change.path)
       if (change.text === null) {
+        // Asked before the kernel is changed: whoever may write the folder may remove what is in it.
+        await access(dirname(path), constants.W_OK).catch((error: Error) => {
+          throw new UnwritableError(`cannot remove ${path}: ${error.message}; nothing was changed`)
+        })
         const inForce = await this.#enforce(compiled)
         await unlink(path)
         await syncFolder(dirname(path))
         return inForce
       }
-      await mkdir(dirname(path), { recursive: true })
-      const staged = await stageFile(path, change.text)
+      const staged = await stage(path, change.text)
       try {
         const inForce = await this.#enforce(compiled)
         await staged.commit()
@@ -146,5 +152,14 @@ export class Controller {
     const turn = this.#queue.then(work)
     this.#queue = turn.catch(() => {})
     return turn
+  }
+}
+
+async function stage(path: string, text: string): Promise<StagedFile> {
+  try {
+    await mkdir(dirname(path), { recursive: true })
+    return await stageFile(path, text)
+  } catch (error) {
+    throw new UnwritableError(`cannot write ${path}: ${(error as Error).message}; nothing was changed`)
   }
 }

@@ -425,6 +425,30 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
     )
   })
 
+  t.test('a policy directory that cannot be written: said so, and nothing changes', async (t) => {
+    const policies = join(g.directory, 'policies')
+    // Root may write anywhere but on what is mounted read-only.
+    const pid = String(service.pid)
+    const remount = (...options: string[]) =>
+      g.lab.exec(g.lab.gateway, ['nsenter', '-t', pid, '-m', 'mount', ...options])
+    t.equal((await remount('--bind', policies, policies)).code, 0)
+    t.equal((await remount('-o', 'remount,ro,bind', policies)).code, 0)
+    for (const [method, path] of [
+      ['PUT', '/v1/exemptions/refused'],
+      ['DELETE', '/v1/policies/residential'],
+    ] as const) {
+      const { status, text } = await g.ask(
+        method,
+        path,
+        method === 'PUT' ? { sources: ['100.64.9.9'] } : undefined,
+      )
+      t.same([status, JSON.parse(text).code], [503, 'policies-unwritable'], method)
+    }
+    t.equal(await client.connect(toMx('100.64.9.9', '203.0.113.9')), 'reset')
+    t.equal((await g.nft('list', 'set', 'inet', 'egress25', 'exempt4-32')).includes('100.64.9.9'), false)
+    t.equal((await remount('-o', 'remount,rw,bind', policies)).code, 0)
+  })
+
   t.test('a second instance is refused before it touches anything', async (t) => {
     const { code, stderr } = await g.egress25('serve')
     t.equal(code, 2)
