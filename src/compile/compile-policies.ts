@@ -4,10 +4,13 @@ import type { Policy } from '../policy/model.ts'
 import type { Family, Prefix } from '../policy/prefix.ts'
 import { type Context, FAMILIES } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
-import type { Chain, LookupTable, Rule } from './ruleset.ts'
+import type { Chain, Limit, LookupTable, Rule } from './ruleset.ts'
 
 /** Attempts of one source that are logged each second, and at once after a quiet time; beyond it they are counted only. */
-const LOG_LIMIT = { perSecond: 50, burst: 500 } as const
+const LOG_LIMIT: Limit = { perSecond: 50, burst: 500 }
+
+/** The same for all sources of a policy: a flood from spoofed addresses must not drown the one who reads. */
+const OVERALL_LIMIT: Limit = { perSecond: 10_000, burst: 20_000 }
 
 /** A source that was quiet for a day is forgotten. */
 const REMEMBERED = 86_400
@@ -75,6 +78,7 @@ export function attemptChain(
           family,
           length,
           limit: LOG_LIMIT,
+          overall: OVERALL_LIMIT,
           countedAs,
           prefix,
           group: options.nflogGroup,

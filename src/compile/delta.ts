@@ -35,8 +35,6 @@ export function difference(from: Ruleset, to: Ruleset): Delta | null {
   const chains = pair(from.chains, to.chains, ({ name }) => name)
   if (learned.kept.some(([before, after]) => !isDeepStrictEqual(before, after))) return null
   if (chains.kept.some(([before, after]) => !isDeepStrictEqual(before.base, after.base))) return null
-  // A base chain that comes or goes is as good as a replacement, and rarer than any other change.
-  if ([...chains.added, ...chains.removed].some(({ base }) => base !== null)) return null
   if (tables.kept.some(([before, after]) => (before.targets === null) !== (after.targets === null)))
     return null
   return {

@@ -8,7 +8,17 @@ import { createHash } from 'node:crypto'
 import { format4, format6, formatAddress, mask4, mask6 } from '../policy/prefix.ts'
 import type { Delta, Entry } from './delta.ts'
 import { splitKey } from './lookup-tables.ts'
-import type { Chain, LearnedSet, LookupKey, LookupTable, Rule, Ruleset, Total } from './ruleset.ts'
+import type {
+  BaseChain,
+  Chain,
+  LearnedSet,
+  Limit,
+  LookupKey,
+  LookupTable,
+  Rule,
+  Ruleset,
+  Total,
+} from './ruleset.ts'
 
 export const TABLE = 'inet egress25'
 export const TOTALS_SET = 'totals'
@@ -63,7 +73,9 @@ export function renderDelta(delta: Delta, from: Script['digest'], to: Script['di
       (set) => `add set ${TABLE} ${set.name} { ${learnedProperties(set).join('; ')}; }`,
     ),
     ...delta.addedTotals.map(({ id }) => `add element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
-    ...delta.addedChains.map(({ name }) => `add chain ${TABLE} ${name}`),
+    ...delta.addedChains.map(
+      ({ name, base }) => `add chain ${TABLE} ${name}${base === null ? '' : ` { ${hook(base)}; }`}`,
+    ),
     ...reset.map(({ name }) => `flush chain ${TABLE} ${name}`),
     ...filled.flatMap(({ name, rules }) =>
       rules.map((rule) => `add rule ${TABLE} ${name} ${ruleText(rule)}`),
@@ -123,9 +135,12 @@ function appliedBlock(): string {
 }
 
 function chainBlock({ name, base, rules }: Chain): string {
-  const head =
-    base === null ? [] : [`type ${base.type} hook ${base.hook} priority ${base.priority}; policy accept`]
+  const head = base === null ? [] : [hook(base)]
   return block(`chain ${name}`, [...head, ...rules.map(ruleText)])
+}
+
+function hook({ type, hook, priority }: BaseChain): string {
+  return `type ${type} hook ${hook} priority ${priority}; policy accept`
 }
 
 /** nft takes the chains of one block in any order but one: a rule's target must have been named above it. */
@@ -195,9 +210,8 @@ function ruleText(rule: Rule): string {
     case 'count-source':
       return `update @${rule.set} { ${masked(rule.family, 'saddr', rule.length)} counter }`
     case 'log': {
-      const { set, family, length, limit, countedAs, prefix, group } = rule
-      const rate = `limit rate ${limit.perSecond}/second burst ${limit.burst} packets`
-      const below = `update @${set} { ${masked(family, 'saddr', length)} ${rate} }`
+      const { set, family, length, countedAs, prefix, group } = rule
+      const below = `update @${set} { ${masked(family, 'saddr', length)} ${limitText(rule.limit)} } ${limitText(rule.overall)}`
       return `${below} ${countIn(countedAs)} log prefix "${prefix}" group ${group} snaplen ${SNAPLEN} queue-threshold 1`
     }
     case 'verdict':
@@ -213,6 +227,10 @@ function ruleText(rule: Rule): string {
  */
 function countIn(id: number): string {
   return `meta mark & 0 ^ ${mark(id)} @${TOTALS_SET}`
+}
+
+function limitText({ perSecond, burst }: Limit): string {
+  return `limit rate ${perSecond}/second burst ${burst} packets`
 }
 
 function lookup({ family, source, destination }: LookupKey): string {

@@ -75,6 +75,12 @@ export interface BaseChain {
   readonly priority: number
 }
 
+/** Packets per second, and how many at once after a quiet time. */
+export interface Limit {
+  readonly perSecond: number
+  readonly burst: number
+}
+
 export type Rule =
   /** TCP port 25 goes to the chain; everything else leaves. */
   | { readonly rule: 'port-25'; readonly chain: string }
@@ -123,8 +129,10 @@ export type Rule =
       readonly set: string
       readonly family: Family
       readonly length: number
-      /** Packets per second and source, and how many at once after a quiet time. */
-      readonly limit: { readonly perSecond: number; readonly burst: number }
+      /** For one source. */
+      readonly limit: Limit
+      /** The same for all sources together. */
+      readonly overall: Limit
       readonly countedAs: number
       readonly prefix: string
       readonly group: number

@@ -8,8 +8,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { compile } from '../../src/compile/compile.ts'
-import type { CompileOptions } from '../../src/compile/options.ts'
 import { renderReplacement } from '../../src/compile/nft-script.ts'
+import type { CompileOptions } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { parseConfig } from '../../src/config.ts'
 import { runProcess } from '../../src/kernel/process.ts'
@@ -30,7 +30,7 @@ export interface GoldenPacket {
   readonly port: number
   /** The local user who sends, on the gateway itself; null: forwarded. */
   readonly user: string | null
-  readonly verdict: 'allow' | 'block' | 'observe' | 'ungoverned'
+  readonly verdict: (typeof VERDICTS)[number]
   /** null: what follows from the verdict and the policy's action. */
   readonly expect: Outcome | null
 }
@@ -77,7 +77,7 @@ async function readOptions(folder: string, model: Model): Promise<CompileOptions
 }
 
 const KEYS = new Set(['from', 'to', 'port', 'user', 'verdict', 'expect'])
-const VERDICTS = ['allow', 'block', 'observe', 'ungoverned'] as const
+const VERDICTS = ['allow', 'block', 'redirect', 'observe', 'ungoverned'] as const
 const OUTCOMES = ['connected', 'reset', 'timeout'] as const
 
 /** Strict, because a slip in here would be a packet that proves nothing. */

@@ -5,6 +5,7 @@ import { defaultPrefixes, gatewayAddress } from '../../scripts/lab/topology.ts'
 import { type Nft, openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { findUserIds } from '../../src/kernel/users.ts'
+import type { Decision } from '../../src/policy/decide.ts'
 import { contains, formatPrefix, type Prefix, parsePrefix } from '../../src/policy/prefix.ts'
 
 export interface Field {
@@ -17,6 +18,8 @@ export interface Field {
   probe(source: Prefix, user: string | null): Promise<Probe>
   /** Elements of a set that carry a counter, and how many packets each has counted. */
   counters(set: string): Promise<Map<string, number>>
+  /** What was accepted anywhere since the last call, as `source > destination port`; waits a moment for so many. */
+  accepted(connections: number): Promise<string[]>
   close(): Promise<void>
 }
 
@@ -87,12 +90,37 @@ async function field(lab: Lab, echo: boolean): Promise<Field> {
       const elements = listing.nftables.flatMap(({ set: one }) => one?.elem ?? [])
       return new Map(elements.map(({ elem }) => [elem.val, elem.counter.packets]))
     },
+    async accepted(connections) {
+      const found: string[] = []
+      // Who connects may know a moment earlier than who accepts.
+      for (let tries = 0; tries === 0 || (found.length < connections && tries < 50); tries++) {
+        const each = await Promise.all(
+          [subscribers, relays, internet, gateway].map((probe) => probe!.accepted()),
+        )
+        for (const { from, to, port, connections: times } of each.flat()) {
+          found.push(...Array<string>(times).fill(`${from} > ${to} ${port}`))
+        }
+      }
+      return found.sort()
+    },
     close: () => lab.close(),
   }
 }
 
 interface CountedElement {
   readonly elem: { readonly val: string; readonly counter: { readonly packets: number } }
+}
+
+/** Where a packet is accepted that is let through: at its destination, or at the relay it is sent to instead. */
+export function arrival(
+  packet: { source: Prefix; destination: Prefix; port: number },
+  decision: Decision,
+): string {
+  const { from, to, port } = attemptOf(packet)
+  if (decision.verdict !== 'redirect') return `${from} > ${to} ${port}`
+  const { redirect } = decision.document
+  const target = packet.source.family === 4 ? redirect?.target4 : redirect?.target6
+  return `${from} > ${target ? formatPrefix(target) : 'nowhere'} ${port}`
 }
 
 /** What a probe is asked. */

@@ -13,6 +13,7 @@ import {
   parsePrefix,
   truncate,
 } from '../../src/policy/prefix.ts'
+import { isGateway } from './field.ts'
 
 type Document = { kind: string; name: string } & Record<string, unknown>
 
@@ -70,7 +71,7 @@ const policies = fc.record({
   name: nameOf('policy', 4),
   networks: some(prefixes),
   mode: fc.constantFrom('enforce', 'enforce', 'observe'),
-  action: fc.constantFrom('reject', 'reject', 'reject', 'drop'),
+  action: fc.constantFrom('reject', 'reject', 'drop', 'redirect'),
   detection: sometimes(fc.record({ ipv6_prefix: fc.constantFrom(32, 56, 64, 128) })),
 })
 
@@ -146,8 +147,32 @@ function sound(documents: readonly Document[]): Directory {
       kept.push(free ? { ...rest, rate } : rest)
     } else kept.push(document)
   }
+  if (kept.some(isRedirecting) && !kept.some(isTarget)) kept.push(TARGET)
+  const targets = kept.filter(isTarget)
+  for (const [index, document] of kept.entries()) {
+    const target = targets[index % targets.length]
+    if (isRedirecting(document) && target) kept[index] = { ...document, redirect_to: target.name }
+  }
   const yaml = kept.map((document) => stringify(document, { lineWidth: 0 })).join('---\n')
   return Object.assign({ documents: kept, yaml }, { [fc.toStringMethod]: () => `\n${yaml}\n` })
+}
+
+const TARGET: Document = {
+  kind: 'relay',
+  name: 'target',
+  addresses: ['192.0.2.77', '2001:db8::77'],
+  clients: ['192.0.2.78'],
+}
+
+function isRedirecting({ kind, action }: Document): boolean {
+  return kind === 'policy' && action === 'redirect'
+}
+
+/** Whether connections can be sent to it, and be seen to arrive. */
+function isTarget({ kind, addresses }: Document): boolean {
+  const single = kind === 'relay' ? (addresses as string[]).filter((address) => !address.includes('/')) : []
+  const targets = single.map((address) => parseAddress(address) as Prefix)
+  return targets.length > 0 && targets.every((target) => isHost(target) && !isGateway(target))
 }
 
 function withoutAbsent(document: object): Document {

@@ -9,7 +9,7 @@ import { formatDiagnostic, hasErrors } from '../../src/policy/diagnostic.ts'
 import type { Model } from '../../src/policy/model.ts'
 import { formatAddress, truncate } from '../../src/policy/prefix.ts'
 import { caseNames, expectedFile, type GoldenPacket, type Outcome, readCase } from '../golden/cases.ts'
-import { attemptOf, type Field, openField } from '../golden/field.ts'
+import { arrival, attemptOf, type Field, openField } from '../golden/field.ts'
 
 const NOW = Date.now()
 
@@ -34,9 +34,14 @@ for (const name of names) {
 
     const { how } = await new Enforcer(field.nft, null).apply(ruleset)
     t.equal(how, 'replacement', 'the kernel takes it')
+    await field.accepted(0)
     const outcomes = await sendAll(field, model, packets)
     const wanted = packets.map((packet) => outcomeOf(model, packet))
     t.strictSame(label(packets, outcomes), label(packets, wanted), 'and so do real packets')
+    const arrivals = packets.flatMap((packet, index) =>
+      outcomes[index] === 'connected' ? [arrivalOf(model, packet)] : [],
+    )
+    t.strictSame(await field.accepted(arrivals.length), arrivals.sort(), 'which arrive where they should')
 
     const state = await field.nft.readState()
     const counted = ruleset.totals.map(({ id, what }) => [nameOf(what), state?.totals.get(id) ?? 0] as const)
@@ -68,6 +73,11 @@ function outcomeOf(model: Model, { source, verdict, expect }: GoldenPacket): Out
   return governingPolicy(model, source)?.policy.action === 'drop' ? 'timeout' : 'reset'
 }
 
+/** The reference verdict does not know what is not outbound: that is said by `expect`, and goes where it was meant to. */
+function arrivalOf(model: Model, packet: GoldenPacket): string {
+  return arrival(packet, decide(model, packet, NOW))
+}
+
 /** In their order, because rates depend on it; those that will wait in vain wait beside the others. */
 async function sendAll(field: Field, model: Model, packets: readonly GoldenPacket[]): Promise<string[]> {
   const send = async (packet: GoldenPacket) =>
@@ -95,11 +105,12 @@ function expectedCounts(model: Model, packets: readonly GoldenPacket[], outcomes
     }
     const { because } = decide(model, packet, NOW)
     const governing = governingPolicy(model, packet.source)
-    if (governing !== null && (outcome !== 'connected' || packet.verdict === 'observe')) {
+    if (governing !== null && (outcome !== 'connected' || ['observe', 'redirect'].includes(packet.verdict))) {
       const { name, thresholds } = governing.policy
       const machine =
         packet.source.family === 4 ? packet.source : truncate(packet.source, thresholds.ipv6Prefix)
-      count(totals, nameOf({ of: 'attempts', policy: name, verdict: verdictOf(governing.policy, packet.source.family) }))
+      const verdict = outcome === 'connected' ? verdictOf(governing.policy, packet.source.family) : 'block'
+      count(totals, nameOf({ of: 'attempts', policy: name, verdict }))
       count(totals, nameOf({ of: 'logged' }))
       count(sources, `${sourcesSet(machine)} ${formatAddress(machine)}`)
     } else if (because === 'exemption') count(totals, nameOf({ of: 'allowed', because }))

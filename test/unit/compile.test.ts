@@ -228,9 +228,24 @@ t.test('deltas', async (t) => {
     t.equal(delta?.tables.length, 0)
   })
 
-  t.test('another hook, priority or size of a learned set needs a replacement', async (t) => {
+  t.test('another hook comes or goes by itself', async (t) => {
+    const [both, one] = [rulesetOf(base), rulesetOf(base, { hooks: ['forward'] })]
+    t.same(
+      difference(both, one)
+        ?.removedChains.map(({ name }) => name)
+        .sort(),
+      ['local', 'output'],
+    )
+    t.same(
+      difference(one, both)
+        ?.addedChains.map(({ name }) => name)
+        .sort(),
+      ['local', 'output'],
+    )
+  })
+
+  t.test('another priority or size of a learned set needs a replacement', async (t) => {
     const from = rulesetOf(base)
-    t.equal(difference(from, rulesetOf(base, { hooks: ['forward'] })), null)
     t.equal(difference(from, rulesetOf(base, { priority: 0 })), null)
     t.equal(difference(from, rulesetOf(base, { trackedSources: 1_024 })), null)
   })
