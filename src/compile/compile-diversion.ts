@@ -9,8 +9,8 @@
 import { redirects } from '../policy/decide.ts'
 import type { Model, Policy } from '../policy/model.ts'
 import { EndingExemptions, untilChain } from './compile-exemptions.ts'
-import { attemptChain, networkTables } from './compile-policies.ts'
-import { byMap, type Context, FAMILIES, inSet, relayUids } from './context.ts'
+import { attemptChain, networkTables, targetsOf } from './compile-policies.ts'
+import { byMap, type Context, inSet, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
 
@@ -33,7 +33,7 @@ export function compileDiversion(model: Model, spared: readonly LookupTable[], c
     redirects(policy) ? `divert-${policy.name}` : 'undiverted',
   )
   const landed = networkTables('diverted', model.policies, (policy) =>
-    redirects(policy) ? `diverted-${policy.name}` : 'not-ours',
+    redirects(policy) ? `policy-${policy.name}` : 'not-ours',
   )
   const ask: Rule[] = [
     ...[...spared, ...exempt.sets].map((table) => inSet(table, 'undiverted')),
@@ -76,26 +76,13 @@ function sparedExemptions({ exemptions }: Model) {
 }
 
 function chainsOf(policy: Policy, context: Context): Chain[] {
-  const targets = FAMILIES.flatMap((family) => {
-    const target = family === 4 ? policy.redirect?.target4 : policy.redirect?.target6
-    return target ? [target] : []
-  })
   return [
     {
       name: `divert-${policy.name}`,
       base: null,
-      rules: targets.map((to): Rule => ({ rule: 'send-to', to })),
+      rules: targetsOf(policy).map((to): Rule => ({ rule: 'send-to', to })),
     },
     attemptChain(`redirect-${policy.name}`, policy, 'redirect', context),
-    {
-      name: `diverted-${policy.name}`,
-      base: null,
-      rules: [
-        // A relay that the policy no longer names gets nothing more.
-        ...targets.map((to): Rule => ({ rule: 'bound-for', to, chain: `landed-${policy.name}` })),
-        { rule: 'goto', chain: `policy-${policy.name}` },
-      ],
-    },
     {
       name: `landed-${policy.name}`,
       base: null,

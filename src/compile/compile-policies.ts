@@ -1,5 +1,5 @@
 /** Policies: whom they govern, and what is counted and told before the verdict. */
-import { verdictOf } from '../policy/decide.ts'
+import { redirects, verdictOf } from '../policy/decide.ts'
 import type { Policy } from '../policy/model.ts'
 import type { Family, Prefix } from '../policy/prefix.ts'
 import { type Context, FAMILIES } from './context.ts'
@@ -39,11 +39,20 @@ export function policyChains(policy: Policy, context: Context): Chain[] {
       name: `policy-${policy.name}`,
       base: null,
       rules: [
+        // Also what was meant for that relay from the start, which conntrack does not call changed. A relay that the
+        // policy no longer names gets nothing more.
+        ...targetsOf(policy).map((to): Rule => ({ rule: 'bound-for', to, chain: `landed-${policy.name}` })),
         { rule: 'first', chain: `attempt-${policy.name}` },
         { rule: 'verdict', verdict: final },
       ],
     },
   ]
+}
+
+/** Where a policy sends connections, an address for each family that has one. */
+export function targetsOf(policy: Policy): Prefix[] {
+  if (!redirects(policy)) return []
+  return [policy.redirect?.target4, policy.redirect?.target6].filter((target) => target != null)
 }
 
 /** Counting and logging stand in rules of their own: whatever becomes of them, the verdict after them stays. */
