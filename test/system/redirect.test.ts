@@ -1,5 +1,5 @@
 /** `action: redirect`, with real connections: who lands at the relay, who does not, and what is counted. */
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { openLab } from '../../scripts/lab/lab.ts'
 import type { Probe } from '../../scripts/lab/probe.ts'
 import { gatewayAddress } from '../../scripts/lab/topology.ts'
@@ -66,15 +66,15 @@ sources: [100.64.12.9, "2001:db8:100::9"]
 expires: ${soon(3)}
 `
 
-async function policies(test: Test): Promise<Model> {
-  const empty = test.testdir()
-  const { model, diagnostics } = await loadPolicies(empty, NOW, new Map([['p.yaml', POLICIES]]))
+async function policies(): Promise<Model> {
+  // Laid over a folder that has none of its own.
+  const { model, diagnostics } = await loadPolicies(import.meta.dirname, NOW, new Map([['p.yaml', POLICIES]]))
   if (model === null) throw new Error(JSON.stringify(diagnostics))
   return model
 }
 
 t.test('redirect', async (t) => {
-  const model = await policies(t)
+  const model = await policies()
   const lab = await openLab({ subscriberPrefixes: SUBSCRIBERS })
   t.teardown(() => lab.close())
   const inGateway: ProcessRunner = (argv, options) =>
