@@ -10,7 +10,7 @@ import { redirects } from '../policy/decide.ts'
 import type { Model, Policy } from '../policy/model.ts'
 import { EndingExemptions, untilChain } from './compile-exemptions.ts'
 import { attemptChain, networkTables, targetsOf } from './compile-policies.ts'
-import { byMap, type Context, inSet, relayUids } from './context.ts'
+import { byMap, type Context, inSet, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
 
@@ -95,16 +95,10 @@ function chainsOf(policy: Policy, context: Context): Chain[] {
 }
 
 function baseChains(model: Model, { options }: Context, ask: readonly Rule[]): Chain[] {
-  const { hooks, outsideInterfaces } = options
+  const { hooks } = options
   const chains: Chain[] = []
   if (hooks.includes('forward')) {
-    const rules: Rule[] = [
-      { rule: 'to-this-machine' },
-      ...(outsideInterfaces.length > 0
-        ? [{ rule: 'not-routed-by', interfaces: outsideInterfaces } as const]
-        : []),
-      ...ask,
-    ]
+    const rules: Rule[] = [{ rule: 'to-this-machine' }, ...outboundOnly('not-routed-by', options), ...ask]
     chains.push({ name: 'redirecting', base: null, rules })
     chains.push({
       name: 'prerouting',
@@ -116,9 +110,7 @@ function baseChains(model: Model, { options }: Context, ask: readonly Rule[]): C
     const uids = relayUids(model, options)
     const rules: Rule[] = [
       { rule: 'loopback' },
-      ...(outsideInterfaces.length > 0
-        ? [{ rule: 'not-leaving-by', interfaces: outsideInterfaces } as const]
-        : []),
+      ...outboundOnly('not-leaving-by', options),
       ...(uids.length > 0 ? [{ rule: 'users', uids, chain: 'undiverted' } as const] : []),
       ...ask,
     ]

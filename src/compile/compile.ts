@@ -3,7 +3,7 @@ import type { Model } from '../policy/model.ts'
 import { compileDiversion } from './compile-diversion.ts'
 import { compileExemptions } from './compile-exemptions.ts'
 import { networkTables, policyChains } from './compile-policies.ts'
-import { byMap, inSet, newContext, relayUids } from './context.ts'
+import { byMap, inSet, newContext, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { CompileOptions } from './options.ts'
 import type { Chain, LookupTable, Rule, Ruleset } from './ruleset.ts'
@@ -17,9 +17,7 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
   const policies = networkTables('policy', model.policies, ({ name }) => `policy-${name}`)
   const diversion = compileDiversion(model, [...relays, ...exemptions.always], context)
   const egress: Rule[] = [
-    ...(options.outsideInterfaces.length > 0
-      ? [{ rule: 'not-leaving-by', interfaces: options.outsideInterfaces } as const]
-      : []),
+    ...outboundOnly('not-leaving-by', options),
     ...diversion.egress,
     ...relays.map((table) => inSet(table, 'relayed')),
     ...exemptions.always.map((table) => inSet(table, 'exempted')),

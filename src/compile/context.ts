@@ -44,3 +44,11 @@ export function relayUids({ relays }: Model, { uids }: CompileOptions): number[]
   const senders = relays.flatMap(({ users }) => users.flatMap((user) => uids.get(user) ?? []))
   return [...new Set(senders)].sort((a, b) => a - b)
 }
+
+/** What goes elsewhere than outside is left alone; nothing to ask where everything is outside. */
+export function outboundOnly(
+  rule: 'not-leaving-by' | 'not-routed-by',
+  { outsideInterfaces }: CompileOptions,
+): Rule[] {
+  return outsideInterfaces.length > 0 ? [{ rule, interfaces: outsideInterfaces }] : []
+}

@@ -29,8 +29,6 @@ export type Decision =
     }
   | { readonly verdict: 'ungoverned'; readonly because: 'ungoverned' }
 
-export type Verdict = Decision['verdict']
-
 /** What becomes of a packet at a time (milliseconds since the epoch). Rates count as not used up. */
 export function decide(model: Model, packet: Packet, now: number): Decision {
   const { source, destination, port, user = null } = packet

@@ -59,10 +59,6 @@ export function contains(outer: Prefix, inner: Prefix): boolean {
   return inner.family === 6 && (inner.address & mask6(outer.length)) === outer.address
 }
 
-export function samePrefix(a: Prefix, b: Prefix): boolean {
-  return a.family === b.family && a.length === b.length && a.address === b.address
-}
-
 /** The longest of the prefixes that contain the address, or null. Linear: a reference, not a routing table. */
 export function longestMatch(prefixes: readonly Prefix[], address: Prefix): Prefix | null {
   let best: Prefix | null = null
