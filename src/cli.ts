@@ -30,15 +30,20 @@ function command(usage: string, description: string): Command {
   return program.command(usage).description(description).option('--json', 'print JSON')
 }
 
-command('check <dir>', 'check policy documents').action(async (dir: string, options: Options) => {
-  const { check } = await import('./commands/check.ts')
-  exit = await check(dir, common(options))
-})
+command('check <dir>', 'check policy documents')
+  .option('--excerpts', 'show the lines that are meant (default: on a terminal)')
+  .option('--no-excerpts', 'one line for each diagnostic')
+  .action(async (dir: string, options: Options & { excerpts?: boolean }) => {
+    const { check } = await import('./commands/check.ts')
+    exit = await check(dir, { ...common(options), excerpts: options.excerpts ?? process.stdout.isTTY })
+  })
 
-command('test <dir>', 'run the policy tests').action(async (dir: string, options: Options) => {
-  const { test } = await import('./commands/test.ts')
-  exit = await test(dir, common(options))
-})
+command('test <dir>', 'run the policy tests')
+  .option('--junit <file>', 'write the results as JUnit XML, for CI')
+  .action(async (dir: string, options: Options & { junit?: string }) => {
+    const { test } = await import('./commands/test.ts')
+    exit = await test(dir, { ...options, json: options.json === true })
+  })
 
 command('compile <dir>', 'print the nft script').action(async (dir: string, options: Options) => {
   const { compile } = await import('./commands/compile.ts')
@@ -48,15 +53,16 @@ command('compile <dir>', 'print the nft script').action(async (dir: string, opti
 command('explain <dir> <source> <destination>', 'say what becomes of a packet, and why')
   .option('--port <number>', 'TCP destination port', '25')
   .option('--user <name>', 'a local user who sends it, on the gateway itself')
+  .option('--leaves-by <interface>', 'where it leaves, on a gateway with outside_interfaces')
   .action(
     async (
       dir: string,
       source: string,
       destination: string,
-      options: Options & { port: string; user?: string },
+      options: Options & { port: string; user?: string; leavesBy?: string },
     ) => {
       const { explain } = await import('./commands/explain.ts')
-      exit = await explain(dir, source, destination, { ...options, json: options.json === true })
+      exit = await explain(dir, source, destination, { ...options, ...common(options) })
     },
   )
 

@@ -107,6 +107,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     {
       gateway: config.gateway,
       policyDirectory: config.policyDirectory,
+      outsideInterfaces: config.compile.outsideInterfaces,
       version: VERSION,
       started: Date.now(),
       ready,

@@ -11,6 +11,7 @@ export interface Context {
   readonly gateway: string
   readonly version: string
   readonly policyDirectory: string
+  readonly outsideInterfaces: readonly string[]
   /** Milliseconds since the epoch. */
   readonly started: number
   /** Fulfilled when the rules are in force; requests wait for it. */

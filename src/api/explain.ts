@@ -23,6 +23,7 @@ const ExplainQuery = Type.Object(
     destination: Type.String({ maxLength: 64 }),
     port: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,4}$' })),
     user: Type.Optional(Type.String({ maxLength: 32 })),
+    leaves_by: Type.Optional(Type.String({ maxLength: 15 })),
   },
   { additionalProperties: false },
 )
@@ -39,7 +40,8 @@ export function explainRoutes(app: FastifyInstance, context: Context): void {
         port: Number(query.port ?? 25),
         user: query.user ?? null,
       }
-      return explain(modelOf(context), packet, Date.now())
+      const { outsideInterfaces } = context
+      return explain(modelOf(context), packet, Date.now(), { outsideInterfaces, by: query.leaves_by ?? null })
     },
   )
 

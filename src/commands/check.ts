@@ -1,13 +1,25 @@
 /** `egress25 check DIR`: reads everything, says all that is wrong with it. */
-import { formatDiagnostic, hasErrors } from '../policy/diagnostic.ts'
+import { readConfig } from '../config.ts'
+import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'
-import { EXIT, type Exit, print, printJson } from './outcome.ts'
+import { diagnosticLines, EXIT, type Exit, print, printJson } from './outcome.ts'
 
-export async function check(directory: string, { json }: { json: boolean }): Promise<Exit> {
-  const { model, diagnostics } = await loadPolicies(directory, Date.now())
+export interface CheckOptions {
+  readonly json: boolean
+  readonly config: string | null
+  /** Whether to show the lines that diagnostics speak of. */
+  readonly excerpts: boolean
+}
+
+export async function check(directory: string, { json, config, excerpts }: CheckOptions): Promise<Exit> {
+  const { compile } = await readConfig(config)
+  const { model, diagnostics } = await loadPolicies(directory, {
+    now: Date.now(),
+    outsideInterfaces: compile.outsideInterfaces,
+  })
   if (json) printJson({ diagnostics })
   else {
-    for (const diagnostic of diagnostics) print(formatDiagnostic(diagnostic))
+    for (const line of diagnosticLines(diagnostics, excerpts)) print(line)
     if (model !== null) {
       const { policies, relays, exemptions, tests } = model
       const count = (items: readonly unknown[], one: string, many: string) =>

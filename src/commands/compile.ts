@@ -12,7 +12,10 @@ export async function compile(
   { json, config }: { json: boolean; config: string | null },
 ): Promise<Exit> {
   const { compile: options }: Config = await readConfig(config)
-  const { model, diagnostics } = await loadPolicies(directory, Date.now())
+  const { model, diagnostics } = await loadPolicies(directory, {
+    now: Date.now(),
+    outsideInterfaces: options.outsideInterfaces,
+  })
   if (model === null) {
     if (json) printJson({ diagnostics })
     else complainOf(diagnostics)

@@ -1,5 +1,6 @@
 /** How commands end: exit statuses that scripts rely on, and one way to print. */
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostic.ts'
+import { renderExcerpt } from '../policy/excerpt.ts'
 
 export const EXIT = {
   done: 0,
@@ -25,7 +26,15 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, process.stdout.isTTY ? 2 : undefined))
 }
 
-/** To standard error, so that what a command prints can be piped on. */
+/** To standard error, so that what a command prints can be piped on; with excerpts where a person reads them. */
 export function complainOf(diagnostics: readonly Diagnostic[]): void {
-  for (const diagnostic of diagnostics) complain(formatDiagnostic(diagnostic))
+  for (const line of diagnosticLines(diagnostics, process.stderr.isTTY)) complain(line)
+}
+
+/** One line for each, and with excerpts a few more below it. */
+export function diagnosticLines(diagnostics: readonly Diagnostic[], excerpts: boolean): string[] {
+  return diagnostics.flatMap((diagnostic) => {
+    const excerpt = excerpts ? renderExcerpt(diagnostic) : ''
+    return excerpt === '' ? [formatDiagnostic(diagnostic)] : [formatDiagnostic(diagnostic), excerpt]
+  })
 }

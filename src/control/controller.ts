@@ -9,6 +9,7 @@ import type { CompileOptions } from '../compile/options.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
 import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
+import type { Overlay } from '../policy/files.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
 import type { Model } from '../policy/model.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
@@ -94,8 +95,8 @@ export class Controller {
     plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
   ): Promise<InForce | null> {
     return this.#inTurn(async () => {
-      const { directory, now } = this.#options
-      const before = await loadPolicies(directory, now())
+      const { directory } = this.#options
+      const before = await this.#load()
       const existing = findDocument(before, kind, name)
       mayGoAhead(existing?.document ?? null)
       const text =
@@ -131,9 +132,14 @@ export class Controller {
     })
   }
 
-  async #prepare(overlay?: ReadonlyMap<string, string | null>): Promise<Compiled> {
-    const { directory, findUserIds, now } = this.#options
-    const loaded = await loadPolicies(directory, now(), overlay)
+  #load(overlay: Overlay = new Map()): Promise<Loaded> {
+    const { directory, now, compile } = this.#options
+    return loadPolicies(directory, { now: now(), overlay, outsideInterfaces: compile.outsideInterfaces })
+  }
+
+  async #prepare(overlay?: Overlay): Promise<Compiled> {
+    const { findUserIds, now } = this.#options
+    const loaded = await this.#load(overlay)
     if (loaded.model === null) throw new PolicyError(loaded.diagnostics)
     const failed = runPolicyTests(loaded.model, now()).filter(({ passed }) => !passed)
     if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)

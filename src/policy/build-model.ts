@@ -1,5 +1,4 @@
-/** Checked documents to a frozen model: references resolved, documents held against each other. */
-import { isInForce } from './decide.ts'
+/** Checked documents to a frozen model: references resolved, texts parsed. */
 import { type Diagnostic, type DiagnosticCode, diagnostic, type Origin } from './diagnostic.ts'
 import { parseDuration, parseRate, parseTimestamp } from './formats.ts'
 import {
@@ -12,7 +11,7 @@ import {
   type Relay,
   type Thresholds,
 } from './model.ts'
-import { addressBits, contains, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import { addressBits, type Family, type Prefix, parsePrefix } from './prefix.ts'
 import type { Document, ExemptionDocument, PolicyDocument, RelayDocument, TestDocument } from './schema.ts'
 import { suggest } from './suggest.ts'
 import type { SourceDocument } from './yaml-source.ts'
@@ -26,13 +25,12 @@ export interface LocatedDocument {
 const MAX_PAIRS = 1_000_000
 
 /**
- * Builds the model. `lists` has the prefixes of every list by name. The time decides only whether an exemption is
- * reported as expired: an expired one stays in the model, and nothing after it depends on when it was read.
+ * Builds the model. `lists` has the prefixes of every list by name. An expired exemption stays in the model: nothing
+ * depends on when it was read.
  */
 export function buildModel(
   documents: readonly LocatedDocument[],
   lists: ReadonlyMap<string, readonly Prefix[]>,
-  now: number,
 ): { model: Model; diagnostics: readonly Diagnostic[] } {
   const build = new Build(lists)
   const policies: Policy[] = []
@@ -63,8 +61,6 @@ export function buildModel(
         document satisfies never
     }
   }
-  build.checkPolicies(policies)
-  build.checkExemptions(exemptions, policies, now)
   const model: Model = Object.freeze({
     policies: Object.freeze(policies),
     relays: Object.freeze(relays),
@@ -155,59 +151,6 @@ class Build {
       rate: document.rate === undefined ? null : parseRate(document.rate),
       expires: document.expires === undefined ? null : parseTimestamp(document.expires),
     })
-  }
-
-  /** One prefix, one policy: with two, nobody could say which governs. */
-  checkPolicies(policies: readonly Policy[]): void {
-    const owners = new Map<string, Policy>()
-    for (const policy of policies) {
-      for (const network of policy.networks) {
-        const text = formatPrefix(network)
-        const owner = owners.get(text)
-        if (owner === undefined) owners.set(text, policy)
-        else if (owner !== policy) {
-          const message = `${text} is governed by policy ${owner.name} (${owner.origin.file}:${owner.origin.line}) as well`
-          this.#report(policy.origin, 'duplicate-prefix', message)
-          break
-        }
-      }
-    }
-  }
-
-  checkExemptions(exemptions: readonly Exemption[], policies: readonly Policy[], now: number): void {
-    const networks = policies.flatMap((policy) => [...policy.networks])
-    const rated = new Map<string, Exemption>()
-    for (const exemption of exemptions) {
-      if (!isInForce(exemption, now)) {
-        const since = new Date(exemption.expires ?? 0).toISOString()
-        this.#report(exemption.origin, 'expired-exemption', `exemption ${exemption.name} expired at ${since}`)
-      }
-      const governed = exemption.sources.some((source) =>
-        networks.some((network) => contains(network, source) || contains(source, network)),
-      )
-      if (!governed && exemption.sources.length > 0) {
-        const message = `no policy governs the sources of exemption ${exemption.name}: it does nothing`
-        this.#report(exemption.origin, 'useless-exemption', message)
-      }
-      if (exemption.rate !== null) this.#claimRated(exemption, rated)
-    }
-  }
-
-  /** The kernel keeps one rate for a pair of prefixes. */
-  #claimRated(exemption: Exemption, rated: Map<string, Exemption>): void {
-    for (const source of exemption.sources) {
-      for (const destination of exemption.destinations ?? [null]) {
-        const to = destination === null ? 'anywhere' : formatPrefix(destination)
-        const pair = `${formatPrefix(source)} to ${to}`
-        const other = rated.get(pair)
-        if (other === undefined) rated.set(pair, exemption)
-        else if (other !== exemption) {
-          const message = `exemption ${other.name} has a rate for ${pair} as well`
-          this.#report(exemption.origin, 'conflicting-rates', message)
-          return
-        }
-      }
-    }
   }
 
   #resolve(entries: readonly string[]): readonly Prefix[] {

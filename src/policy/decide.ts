@@ -13,10 +13,13 @@ export interface Packet {
   readonly port: number
   /** The local user whose process sends it; null for a packet that the gateway forwards. */
   readonly user?: string | null
+  /** False: it leaves by an interface that the gateway does not call outside, so it is not outbound. */
+  readonly outbound?: boolean
 }
 
 export type Decision =
   | { readonly verdict: 'allow'; readonly because: 'other-port' }
+  | { readonly verdict: 'allow'; readonly because: 'not-outbound' }
   | { readonly verdict: 'allow'; readonly because: 'relay-source'; readonly document: Relay }
   | { readonly verdict: 'allow'; readonly because: 'relay-user'; readonly document: Relay }
   | { readonly verdict: 'allow'; readonly because: 'relay-client'; readonly document: Relay }
@@ -31,8 +34,9 @@ export type Decision =
 
 /** What becomes of a packet at a time (milliseconds since the epoch). Rates count as not used up. */
 export function decide(model: Model, packet: Packet, now: number): Decision {
-  const { source, destination, port, user = null } = packet
+  const { source, destination, port, user = null, outbound = true } = packet
   if (port !== 25) return { verdict: 'allow', because: 'other-port' }
+  if (!outbound) return { verdict: 'allow', because: 'not-outbound' }
 
   for (const relay of model.relays) {
     if (holds(relay.addresses, source)) return { verdict: 'allow', because: 'relay-source', document: relay }

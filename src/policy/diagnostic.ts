@@ -34,14 +34,28 @@ export const DIAGNOSTIC_CODES = {
   'too-large': 'documents that would compile into too many elements',
   'expired-exemption': 'an exemption whose time has passed: it does nothing',
   'useless-exemption': 'an exemption for sources that no policy governs: it does nothing',
+  'shadowed-exemption': 'an exemption for what another document allows in any case: it does nothing',
+  'shadowed-policy': 'a policy that governs nobody, because others govern or allow all of its networks',
+  'unreachable-relay': 'a relay with clients of whom none can submit to it as a governed host',
+  'governed-relay': 'a relay with an address that a policy governs; it may send all the same',
+  'everyone-governed': 'a policy for every address on a gateway that does not say what is outside',
 } as const
 
 export type DiagnosticCode = keyof typeof DIAGNOSTIC_CODES
 
-/** Warnings are shown and change nothing; an error keeps the whole directory from being applied. */
-const WARNINGS: ReadonlySet<DiagnosticCode> = new Set(['expired-exemption', 'useless-exemption'])
+/** Warnings and notes are shown and change nothing; an error keeps the whole directory from being applied. */
+const SEVERITIES: Partial<Record<DiagnosticCode, Severity>> = {
+  'expired-exemption': 'warning',
+  'useless-exemption': 'warning',
+  'shadowed-exemption': 'warning',
+  'shadowed-policy': 'warning',
+  'unreachable-relay': 'warning',
+  'everyone-governed': 'warning',
+  // Usual where relays live among the machines they serve, and worth knowing before the relay is removed.
+  'governed-relay': 'note',
+}
 
-export type Severity = 'error' | 'warning'
+export type Severity = 'error' | 'warning' | 'note'
 
 /** Where something stands; line and column count from 1, the column in UTF-16 units. */
 export interface Origin {
@@ -51,7 +65,16 @@ export interface Origin {
   readonly column: number
 }
 
+/** Where something stands, and where it ends: the end is the first place after it. */
+export interface Range extends Origin {
+  readonly end: { readonly line: number; readonly column: number }
+}
+
 export interface Diagnostic extends Origin {
+  /** Absent where the whole document or file is meant. */
+  readonly end?: Range['end']
+  /** The line of the file that it speaks of. */
+  readonly excerpt?: string
   readonly code: DiagnosticCode
   readonly severity: Severity
   readonly message: string
@@ -66,9 +89,10 @@ export interface Problem {
   readonly message: string
 }
 
-export function diagnostic(origin: Origin, code: DiagnosticCode, message: string): Diagnostic {
-  const { file, line, column } = origin
-  return { file, line, column, code, severity: WARNINGS.has(code) ? 'warning' : 'error', message }
+export function diagnostic(at: Origin | Range, code: DiagnosticCode, message: string): Diagnostic {
+  const { file, line, column } = at
+  const end = 'end' in at ? { end: at.end } : {}
+  return { file, line, column, ...end, code, severity: SEVERITIES[code] ?? 'error', message }
 }
 
 export function hasErrors(diagnostics: readonly Diagnostic[]): boolean {
@@ -84,7 +108,7 @@ export function sortDiagnostics(diagnostics: readonly Diagnostic[]): Diagnostic[
 
 /** `file:line:col: code: sentence`, as compilers write them and editors read them. */
 export function formatDiagnostic({ file, line, column, code, severity, message }: Diagnostic): string {
-  const note = severity === 'warning' ? 'warning: ' : ''
+  const note = severity === 'error' ? '' : `${severity}: `
   return `${file}:${line}:${column}: ${code}: ${note}${message}`
 }
 

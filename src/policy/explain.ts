@@ -15,9 +15,24 @@ export interface Explanation {
   } | null
 }
 
+/** By which interface a packet leaves, and which of them the gateway calls outside; with none, all of them are. */
+export interface Leaving {
+  readonly outsideInterfaces: readonly string[]
+  /** null: not known, and taken to be outside. */
+  readonly by: string | null
+}
+
+const OUTBOUND: Leaving = { outsideInterfaces: [], by: null }
+
 /** Explains the verdict on a packet at a time (milliseconds since the epoch). */
-export function explain(model: Model, packet: Packet, now: number): Explanation {
-  const decision = decide(model, packet, now)
+export function explain(
+  model: Model,
+  packet: Packet,
+  now: number,
+  { outsideInterfaces, by }: Leaving = OUTBOUND,
+): Explanation {
+  const outbound = outsideInterfaces.length === 0 || by === null || outsideInterfaces.includes(by)
+  const decision = decide(model, { ...packet, outbound }, now)
   const document =
     'document' in decision
       ? {
@@ -27,10 +42,21 @@ export function explain(model: Model, packet: Packet, now: number): Explanation 
           line: decision.document.origin.line,
         }
       : null
-  return { verdict: decision.verdict, reason: reasonOf(model, packet, decision, now), document }
+  const assumed = outsideInterfaces.length > 0 && by === null && decision.because !== 'other-port'
+  const condition = assumed ? `, if it leaves by ${outsideInterfaces.join(' or ')}` : ''
+  const reason =
+    decision.because === 'not-outbound'
+      ? `let through, because ${by} is not an outside interface: only what leaves by ${outsideInterfaces.join(' or ')} is outbound`
+      : reasonOf(model, packet, decision, now) + condition
+  return { verdict: decision.verdict, reason, document }
 }
 
-function reasonOf(model: Model, packet: Packet, decision: Decision, now: number): string {
+function reasonOf(
+  model: Model,
+  packet: Packet,
+  decision: Exclude<Decision, { because: 'not-outbound' }>,
+  now: number,
+): string {
   const source = formatPrefix(packet.source)
   const destination = formatPrefix(packet.destination)
   switch (decision.because) {

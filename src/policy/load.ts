@@ -1,11 +1,13 @@
 /** A policy directory to a model and diagnostics: the front door of the policy layer. */
 import { buildModel, type LocatedDocument } from './build-model.ts'
-import { type Diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
+import { crossCheck } from './cross-check.ts'
+import { type Diagnostic, diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
 import { checkDocument } from './document.ts'
+import { withExcerpt } from './excerpt.ts'
 import { LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
 import { parseListFile } from './list-file.ts'
 import { danglingLists } from './list-references.ts'
-import type { Model } from './model.ts'
+import type { Model, Named } from './model.ts'
 import { type Prefix, parsePrefix } from './prefix.ts'
 import { parseYaml, type SourceDocument } from './yaml-source.ts'
 
@@ -18,37 +20,54 @@ export interface Loaded {
   readonly documents: readonly LocatedDocument[]
 }
 
+/** Nobody reads more of them at once, and each costs a walk to its line. */
+const MAX_EXCERPTS = 100
+
+export interface LoadOptions {
+  /** Milliseconds since the epoch: for the warning about expired exemptions, nothing else depends on it. */
+  readonly now: number
+  /** Files to be read from memory: what the directory would be after a change. */
+  readonly overlay?: Overlay
+  /** What the gateway calls outside, for the warning about policies that govern everybody. */
+  readonly outsideInterfaces?: readonly string[]
+}
+
 /**
  * Reads and checks all documents below a directory.
- * @param now milliseconds since the epoch, for the warning about expired exemptions
- * @param overlay files to be read from memory: what the directory would be after a change
  * @throws DirectoryError when the directory cannot be read at all
  */
-export async function loadPolicies(directory: string, now: number, overlay?: Overlay): Promise<Loaded> {
+export async function loadPolicies(
+  directory: string,
+  { now, overlay, outsideInterfaces = [] }: LoadOptions,
+): Promise<Loaded> {
   const { files, diagnostics } = await readYamlFiles(directory, overlay)
   const documents: LocatedDocument[] = []
   const sources: SourceDocument[] = []
   for (const { path, text } of files) {
     const source = parseYaml(path, text)
-    diagnostics.push(...source.diagnostics)
+    for (const found of source.diagnostics) diagnostics.push(found)
     sources.push(...source.documents)
     for (const parsed of source.documents) {
       const checked = checkDocument(parsed.value)
       if ('document' in checked) documents.push({ document: checked.document, source: parsed })
       else {
         for (const problem of checked.problems) {
-          const { file, line, column } = parsed.locate(problem)
-          const { code, message } = problem
-          diagnostics.push({ file, line, column, code, severity: 'error', message })
+          diagnostics.push(diagnostic(parsed.locate(problem), problem.code, problem.message))
         }
       }
     }
   }
   diagnostics.push(...danglingLists(sources))
   const lists = await loadLists(directory, documents, diagnostics)
-  const built = buildModel(documents, lists, now)
-  const all = sortDiagnostics([...diagnostics, ...built.diagnostics])
-  return { model: hasErrors(all) ? null : built.model, diagnostics: all, documents }
+  const { model, diagnostics: unresolved } = buildModel(documents, lists)
+  const byOrigin = new Map(documents.map((located) => [located.source.origin, located]))
+  const located = ({ origin }: Named) => byOrigin.get(origin)
+  diagnostics.push(...unresolved, ...crossCheck(model, { now, outsideInterfaces, located }))
+  const texts = new Map(files.map(({ path, text }) => [path, text]))
+  const all = sortDiagnostics(diagnostics).map((one, index) =>
+    index < MAX_EXCERPTS ? withExcerpt(one, texts.get(one.file)) : one,
+  )
+  return { model: hasErrors(all) ? null : model, diagnostics: all, documents }
 }
 
 async function loadLists(
@@ -74,7 +93,7 @@ async function loadLists(
       continue
     }
     const list = parseListFile(document.file, result.text)
-    diagnostics.push(...list.diagnostics)
+    diagnostics.push(...list.diagnostics.map((one) => withExcerpt(one, result.text)))
     lists.set(document.name, Object.freeze(list.prefixes as Prefix[]))
   }
   return lists

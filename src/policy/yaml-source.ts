@@ -9,7 +9,14 @@ import {
   parseAllDocuments,
   type Document as YamlDocument,
 } from 'yaml'
-import { type Diagnostic, type DiagnosticCode, diagnostic, type Origin, type Problem } from './diagnostic.ts'
+import {
+  type Diagnostic,
+  type DiagnosticCode,
+  diagnostic,
+  type Origin,
+  type Problem,
+  type Range,
+} from './diagnostic.ts'
 
 /** One YAML document of a file that may hold several. */
 export interface SourceDocument {
@@ -17,7 +24,7 @@ export interface SourceDocument {
   readonly origin: Origin
   readonly span: Span
   /** Where the thing at a pointer stands; the nearest thing around it when there is none. */
-  locate(problem: Pick<Problem, 'pointer' | 'atKey'>): Origin
+  locate(problem: Pick<Problem, 'pointer' | 'atKey'>): Range
 }
 
 /** Offsets into the file: of the document with its `---`, and of the mapping in it. */
@@ -43,6 +50,10 @@ export function parseYaml(file: string, text: string): SourceFile {
     const { line, col } = lines.linePos(offset)
     return { file, line: Math.max(line, 1), column: Math.max(col, 1) }
   }
+  const rangeOf = ([start, end]: Offsets): Range => {
+    const { line, column } = originAt(end)
+    return { ...originAt(start), end: { line, column } }
+  }
   const documents: SourceDocument[] = []
   const diagnostics: Diagnostic[] = []
   let parsed: readonly YamlDocument.Parsed[]
@@ -61,7 +72,7 @@ export function parseYaml(file: string, text: string): SourceFile {
     if (faults.length > 0) {
       for (const { pos, code, message } of faults) {
         const sentence = message.split('\n')[0] ?? message
-        diagnostics.push(diagnostic(originAt(pos[0]), yamlCode(code), sentence))
+        diagnostics.push(diagnostic(rangeOf(pos), yamlCode(code), sentence))
       }
       continue
     }
@@ -77,7 +88,7 @@ export function parseYaml(file: string, text: string): SourceFile {
           contentEnd: doc.range[1],
           end: doc.range[2],
         },
-        locate: ({ pointer, atKey }) => originAt(offsetOf(doc, pointer, atKey === true)),
+        locate: ({ pointer, atKey }) => rangeOf(find(doc, pointer, atKey === true)),
       })
     } catch (error) {
       const reason = error instanceof RangeError ? 'nests too deeply' : 'has too many aliases'
@@ -92,28 +103,32 @@ function yamlCode(code: string): DiagnosticCode {
   return code === 'RESOURCE_EXHAUSTION' ? 'too-complex' : 'yaml-syntax'
 }
 
-function offsetOf(doc: YamlDocument.Parsed, pointer: string, atKey: boolean): number {
+/** Where something starts and where it ends. */
+type Offsets = readonly [number, number]
+
+function find(doc: YamlDocument.Parsed, pointer: string, atKey: boolean): Offsets {
   let node: unknown = doc.contents
-  let offset = startOf(doc.contents) ?? 0
+  let found = offsets(doc.contents) ?? [0, 0]
   const steps = pointer.split('/').slice(1)
   for (const [index, raw] of steps.entries()) {
     const step = raw.replaceAll('~1', '/').replaceAll('~0', '~')
     if (isMap(node)) {
       const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === step)
-      if (pair === undefined) return offset
-      const key = startOf(pair.key)
-      if (atKey && index === steps.length - 1) return key ?? offset
+      if (pair === undefined) return found
+      const key = offsets(pair.key)
+      if (atKey && index === steps.length - 1) return key ?? found
       node = pair.value
       // An empty value has no place of its own worth showing; its key has.
-      offset = (isScalar(node) && node.value === null ? key : startOf(node)) ?? key ?? offset
+      found = (isScalar(node) && node.value === null ? key : offsets(node)) ?? key ?? found
     } else if (isSeq(node)) {
       node = node.items[Number(step)]
-      offset = startOf(node) ?? offset
-    } else return offset
+      found = offsets(node) ?? found
+    } else return found
   }
-  return offset
+  return found
 }
 
-function startOf(node: unknown): number | undefined {
-  return isNode(node) ? (node as Node).range?.[0] : undefined
+function offsets(node: unknown): Offsets | undefined {
+  const range = isNode(node) ? (node as Node).range : undefined
+  return range ? [range[0], range[1]] : undefined
 }

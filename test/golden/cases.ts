@@ -62,7 +62,7 @@ export function expectedFile(name: string): string {
 /** Reads one case, and compiles it for a time (milliseconds since the epoch). */
 export async function readCase(name: string, now: number): Promise<GoldenCase> {
   const folder = join(FOLDER, name)
-  const { model, diagnostics } = await loadPolicies(join(folder, 'policies'), now)
+  const { model, diagnostics } = await loadPolicies(join(folder, 'policies'), { now })
   const packets = readPackets(await readFile(join(folder, 'packets.yaml'), 'utf8'))
   if (model === null) return { name, diagnostics, compiled: null, packets }
   const ruleset = compile(model, await readOptions(folder, model))

@@ -36,7 +36,10 @@ t.comment(`SEED=${SEED}`)
 const empty = import.meta.dirname
 
 async function modelOf(yaml: string): Promise<Model> {
-  const { model, diagnostics } = await loadPolicies(empty, NOW, new Map([['policies.yaml', yaml]]))
+  const { model, diagnostics } = await loadPolicies(empty, {
+    now: NOW,
+    overlay: new Map([['policies.yaml', yaml]]),
+  })
   if (model === null) throw new Error(JSON.stringify(diagnostics))
   return model
 }

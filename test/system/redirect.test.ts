@@ -68,7 +68,10 @@ expires: ${soon(3)}
 
 async function policies(): Promise<Model> {
   // Laid over a folder that has none of its own.
-  const { model, diagnostics } = await loadPolicies(import.meta.dirname, NOW, new Map([['p.yaml', POLICIES]]))
+  const { model, diagnostics } = await loadPolicies(import.meta.dirname, {
+    now: NOW,
+    overlay: new Map([['p.yaml', POLICIES]]),
+  })
   if (model === null) throw new Error(JSON.stringify(diagnostics))
   return model
 }

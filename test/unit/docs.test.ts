@@ -35,7 +35,7 @@ t.test('every YAML example is sound', async (t) => {
         t.doesNotThrow(() => parseConfig(name, yaml), `${name}: ${first}`)
         continue
       }
-      const { model, diagnostics } = await loadPolicies(empty, NOW, new Map([['example.yaml', yaml]]))
+      const { model, diagnostics } = await loadPolicies(empty, { now: NOW, overlay: new Map([['example.yaml', yaml]]) })
       t.same(
         diagnostics.filter(({ severity }) => severity === 'error'),
         [],

@@ -1,0 +1,120 @@
+/**
+ * Prefixes merged into disjoint ranges of addresses, to ask of many prefixes at once whether they hold or touch
+ * another: what a reader of the policies would see at a glance, at a million prefixes.
+ */
+import { addressBits, type Family, mask4, mask6, type Prefix } from './prefix.ts'
+
+type Address = number | bigint
+
+/** First and last addresses, in order, none touching the next. */
+interface Ranges {
+  readonly first: ArrayLike<Address>
+  readonly last: ArrayLike<Address>
+}
+
+const EMPTY: Ranges = { first: [], last: [] }
+
+/** Lists are shared by the documents that name them; so is the work of merging them. */
+const KNOWN = new WeakMap<readonly Prefix[], AddressRanges>()
+
+export class AddressRanges {
+  readonly #four: Ranges
+  readonly #six: Ranges
+
+  private constructor(prefixes: readonly Prefix[]) {
+    this.#four = merge4(prefixes)
+    this.#six = merge6(prefixes)
+  }
+
+  static of(prefixes: readonly Prefix[]): AddressRanges {
+    let ranges = KNOWN.get(prefixes)
+    if (ranges === undefined) {
+      ranges = new AddressRanges(prefixes)
+      KNOWN.set(prefixes, ranges)
+    }
+    return ranges
+  }
+
+  /** Whether every address of the prefix is in one of the prefixes. */
+  covers(prefix: Prefix): boolean {
+    const { first, last } = this.#of(prefix.family)
+    const at = rankOf(first, prefix.address) - 1
+    return at >= 0 && (last[at] ?? 0) >= lastOf(prefix)
+  }
+
+  /** Whether some address of the prefix is in one of the prefixes. */
+  overlaps(prefix: Prefix): boolean {
+    const { first, last } = this.#of(prefix.family)
+    const at = rankOf(first, lastOf(prefix)) - 1
+    return at >= 0 && (last[at] ?? 0) >= prefix.address
+  }
+
+  #of(family: Family): Ranges {
+    return family === 4 ? this.#four : this.#six
+  }
+}
+
+/** The last address of a prefix. */
+export function lastOf(prefix: Prefix): Address {
+  return prefix.family === 4
+    ? (prefix.address | ~mask4(prefix.length)) >>> 0
+    : prefix.address | (mask6(addressBits(6)) ^ mask6(prefix.length))
+}
+
+/** How many of the ascending values are not above the given one. */
+export function rankOf(values: ArrayLike<Address>, value: Address): number {
+  let low = 0
+  let high = values.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if ((values[middle] ?? 0) <= value) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+/** Sorted as one number each, address before length: a million of them take a tenth of a second. */
+function merge4(prefixes: readonly Prefix[]): Ranges {
+  const keys = new Float64Array(prefixes.length)
+  let count = 0
+  for (const { family, address, length } of prefixes) if (family === 4) keys[count++] = address * 64 + length
+  if (count === 0) return EMPTY
+  const sorted = keys.subarray(0, count).sort()
+  const first: number[] = []
+  const last: number[] = []
+  let end = -1
+  for (const key of sorted) {
+    const address = Math.floor(key / 64)
+    const to = address + 2 ** (32 - (key % 64)) - 1
+    if (address > end + 1 || end < 0) {
+      first.push(address)
+      last.push(to)
+      end = to
+    } else if (to > end) {
+      last[last.length - 1] = to
+      end = to
+    }
+  }
+  return { first: Uint32Array.from(first), last: Uint32Array.from(last) }
+}
+
+function merge6(prefixes: readonly Prefix[]): Ranges {
+  const sorted = prefixes
+    .filter((prefix) => prefix.family === 6)
+    .sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.length - b.length))
+  const first: bigint[] = []
+  const last: bigint[] = []
+  let end = -1n
+  for (const prefix of sorted) {
+    const to = lastOf(prefix) as bigint
+    if (prefix.address > end + 1n || end < 0n) {
+      first.push(prefix.address)
+      last.push(to)
+      end = to
+    } else if (to > end) {
+      last[last.length - 1] = to
+      end = to
+    }
+  }
+  return { first, last }
+}

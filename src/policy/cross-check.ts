@@ -1,0 +1,248 @@
+/** Documents held against each other: what each says is sound, and together it is not what somebody meant. */
+import { AddressRanges, lastOf, rankOf } from './address-ranges.ts'
+import type { LocatedDocument } from './build-model.ts'
+import { isInForce } from './decide.ts'
+import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
+import type { Exemption, Model, Named, Policy, Relay } from './model.ts'
+import { contains, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import type { Document } from './schema.ts'
+import { shadowedPolicies } from './shadowed-networks.ts'
+
+export interface CrossCheckOptions {
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  readonly outsideInterfaces: readonly string[]
+  /** The documents that the model was built from, in its order. */
+  readonly located: (named: Named) => LocatedDocument | undefined
+}
+
+/** Pairs of exemptions that are looked at before the search for shadowed ones gives up: they only cause a warning. */
+const MAX_PAIRS = 1_000_000
+
+/** All that is wrong, doubtful or worth knowing between the documents of a model. */
+export function crossCheck(model: Model, options: CrossCheckOptions): Diagnostic[] {
+  const check = new Check(model, options)
+  check.policies()
+  check.relays()
+  check.exemptions()
+  return check.diagnostics
+}
+
+class Check {
+  readonly diagnostics: Diagnostic[] = []
+  readonly #model: Model
+  readonly #options: CrossCheckOptions
+  readonly #governed: AddressRanges
+  readonly #relays: AddressRanges
+
+  constructor(model: Model, options: CrossCheckOptions) {
+    this.#model = model
+    this.#options = options
+    this.#governed = AddressRanges.of(allOf(model.policies.map(({ networks }) => networks)))
+    this.#relays = AddressRanges.of(allOf(model.relays.map(({ addresses }) => addresses)))
+  }
+
+  policies(): void {
+    const { policies } = this.#model
+    // One prefix, one policy: with two, nobody could say which governs.
+    const owners = new Map<string, Policy>()
+    for (const policy of policies) {
+      for (const network of policies.length > 1 ? policy.networks : []) {
+        const text = formatPrefix(network)
+        const owner = owners.get(text)
+        if (owner === undefined) owners.set(text, policy)
+        else if (owner !== policy) {
+          const message = `${text} is governed by ${cite('policy', owner)} as well`
+          this.#report(policy, 'duplicate-prefix', message, { key: 'networks', prefix: network })
+          break
+        }
+      }
+      const everyone = policy.networks.find(({ length }) => length === 0)
+      if (everyone !== undefined && this.#options.outsideInterfaces.length === 0) {
+        const message =
+          `${formatPrefix(everyone)} governs also who sends mail to this network from the internet; ` +
+          'name the interfaces that lead there in firewall.outside_interfaces of the gateway'
+        this.#report(policy, 'everyone-governed', message, { key: 'networks', prefix: everyone })
+      }
+    }
+    const shadowed = shadowedPolicies(policies, this.#relays)
+    for (const policy of policies) {
+      if (!shadowed.has(policy)) continue
+      const message = `policy ${policy.name} governs nobody: longer networks of other policies, or relays, have all of its addresses`
+      this.#report(policy, 'shadowed-policy', message, { key: 'networks' })
+    }
+  }
+
+  relays(): void {
+    for (const relay of this.#model.relays) {
+      if (!this.#canBeReached(relay)) {
+        const message = `no governed host may submit to relay ${relay.name}: none of its clients is governed, or has an address of its family`
+        this.#report(relay, 'unreachable-relay', message, { key: 'clients' })
+      }
+      const governed = relay.addresses.find((address) => this.#governed.overlaps(address))
+      if (governed === undefined) continue
+      const policy = this.#model.policies.find(({ networks }) =>
+        AddressRanges.of(networks).overlaps(governed),
+      )
+      if (policy === undefined) continue
+      const message = `${cite('policy', policy)} governs ${formatPrefix(governed)}; as a relay's address it may send all the same`
+      this.#report(relay, 'governed-relay', message, { key: 'addresses', prefix: governed })
+    }
+  }
+
+  /** By somebody for whom it matters: who is not governed may speak to anybody. */
+  #canBeReached({ name, addresses, clients }: Relay): boolean {
+    const { policies } = this.#model
+    if (clients === null || policies.length === 0) return true
+    if (policies.some(({ redirect }) => redirect?.relay === name)) return true
+    const families = new Set<Family>(addresses.map(({ family }) => family))
+    return clients.some((client) => families.has(client.family) && this.#governed.overlaps(client))
+  }
+
+  exemptions(): void {
+    const { exemptions } = this.#model
+    const rated = new Map<string, Exemption>()
+    const shadows = this.#findShadows()
+    for (const exemption of exemptions) {
+      const { name, sources, rate, expires } = exemption
+      const by = shadows.get(exemption)
+      if (!isInForce(exemption, this.#options.now)) {
+        const since = new Date(expires ?? 0).toISOString()
+        const message = `exemption ${name} expired at ${since}`
+        this.#report(exemption, 'expired-exemption', message, { key: 'expires' })
+      } else if (sources.length > 0 && sources.every((source) => this.#relays.covers(source))) {
+        const message = `the sources of exemption ${name} are addresses of relays, which may send in any case`
+        this.#report(exemption, 'shadowed-exemption', message, { key: 'sources' })
+      } else if (by !== undefined) {
+        const message = `${cite('exemption', by)} allows all that exemption ${name} does, as long and without a rate`
+        this.#report(exemption, 'shadowed-exemption', message, { key: 'sources' })
+      }
+      if (this.#isUseless(exemption)) {
+        const message = `no policy governs the sources of exemption ${name}, or they have no destination of their family: it does nothing`
+        this.#report(exemption, 'useless-exemption', message, { key: 'sources' })
+      }
+      if (rate !== null) this.#claimRated(exemption, rated)
+    }
+  }
+
+  #isUseless({ sources, destinations }: Exemption): boolean {
+    if (sources.length === 0) return false
+    const families = new Set(destinations?.map(({ family }) => family) ?? [4, 6])
+    return !sources.some((source) => families.has(source.family) && this.#governed.overlaps(source))
+  }
+
+  /** The kernel keeps one rate for a pair of prefixes. */
+  #claimRated(exemption: Exemption, rated: Map<string, Exemption>): void {
+    for (const source of exemption.sources) {
+      for (const destination of exemption.destinations ?? [null]) {
+        const to = destination === null ? 'anywhere' : formatPrefix(destination)
+        const pair = `${formatPrefix(source)} to ${to}`
+        const other = rated.get(pair)
+        if (other === undefined) rated.set(pair, exemption)
+        else if (other !== exemption) {
+          const message = `${cite('exemption', other)} has a rate for ${pair} as well`
+          this.#report(exemption, 'conflicting-rates', message, { key: 'rate' })
+          return
+        }
+      }
+    }
+  }
+
+  /**
+   * Which exemption allows all that another does. Every source of a shadowed one is covered, so its first source is:
+   * the first sources of all are sorted, and each prefix of each exemption finds those that lie in it.
+   */
+  #findShadows(): Map<Exemption, Exemption> {
+    const found = new Map<Exemption, Exemption>()
+    const { exemptions } = this.#model
+    if (exemptions.length < 2) return found
+    const order = new Map(exemptions.map((exemption, index) => [exemption, index]))
+    const probes = { 4: probesOf(exemptions, 4), 6: probesOf(exemptions, 6) }
+    let pairs = 0
+    for (const wide of exemptions) {
+      if (wide.rate !== null || !isInForce(wide, this.#options.now)) continue
+      for (const source of wide.sources) {
+        const { addresses, owners } = probes[source.family]
+        const from = rankOf(addresses, source.address)
+        // Back over those that start where the prefix does.
+        let at = from
+        while (at > 0 && addresses[at - 1] === source.address) at--
+        for (const to = rankOf(addresses, lastOf(source)); at < to; at++) {
+          const narrow = owners[at]
+          if (narrow === undefined || narrow === wide || found.has(narrow)) continue
+          if (++pairs > MAX_PAIRS) return found
+          if (!isShadowOf(narrow, wide)) continue
+          // Of two that say the same, the later one is too much.
+          const isFirst = (order.get(wide) ?? 0) < (order.get(narrow) ?? 0)
+          if (isFirst || !isShadowOf(wide, narrow)) found.set(narrow, wide)
+        }
+      }
+    }
+    return found
+  }
+
+  /** Says it where the prefix, or the document that brings it, is written. */
+  #report(
+    named: Named,
+    code: DiagnosticCode,
+    message: string,
+    { key, prefix }: { key: string; prefix?: Prefix },
+  ): void {
+    const located = this.#options.located(named)
+    const at = located?.source.locate({ pointer: `/${key}${entryOf(located.document, key, prefix)}` })
+    this.diagnostics.push(diagnostic(at ?? named.origin, code, message))
+  }
+}
+
+/** The entry of a sequence that is this prefix; the sequence when the prefix comes from a list. */
+function entryOf(document: Document, key: string, prefix: Prefix | undefined): string {
+  const entries = (document as Readonly<Record<string, unknown>>)[key]
+  if (prefix === undefined || !Array.isArray(entries)) return ''
+  const text = formatPrefix(prefix)
+  const index = entries.findIndex((entry: string) => {
+    const parsed = parsePrefix(entry)
+    return typeof parsed !== 'string' && formatPrefix(parsed) === text
+  })
+  return index < 0 ? '' : `/${index}`
+}
+
+interface Probes {
+  readonly addresses: readonly (number | bigint)[]
+  readonly owners: readonly Exemption[]
+}
+
+function probesOf(exemptions: readonly Exemption[], family: Family): Probes {
+  const probes = exemptions.flatMap((owner) => {
+    const [first] = owner.sources
+    return first?.family === family ? [{ address: first.address, owner }] : []
+  })
+  probes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
+  return { addresses: probes.map(({ address }) => address), owners: probes.map(({ owner }) => owner) }
+}
+
+/** Whether the wide one allows all that the narrow one does, for at least as long. */
+function isShadowOf(narrow: Exemption, wide: Exemption): boolean {
+  if (wide.rate !== null) return false
+  if (wide.expires !== null && (narrow.expires === null || narrow.expires > wide.expires)) return false
+  return isWithin(narrow.sources, wide.sources) && isWithin(narrow.destinations, wide.destinations)
+}
+
+/** null is everything. */
+function isWithin(inner: readonly Prefix[] | null, outer: readonly Prefix[] | null): boolean {
+  if (outer === null || inner === outer) return true
+  if (inner === null) return false
+  const [only] = outer
+  if (only !== undefined && outer.length === 1) return inner.every((prefix) => contains(only, prefix))
+  const ranges = AddressRanges.of(outer)
+  return inner.every((prefix) => ranges.covers(prefix))
+}
+
+/** Many sequences as one; a single one stays itself, so that what is known of it is found again. */
+function allOf(sequences: readonly (readonly Prefix[])[]): readonly Prefix[] {
+  const [only] = sequences
+  return only !== undefined && sequences.length === 1 ? only : sequences.flat()
+}
+
+function cite(kind: string, { name, origin }: Named): string {
+  return `${kind} ${name} (${origin.file}:${origin.line})`
+}
