@@ -66,6 +66,15 @@ command('explain <dir> <source> <destination>', 'say what becomes of a packet, a
     },
   )
 
+command('plan [dir]', 'say what an apply would change')
+  .option('--from <dir>', 'start from this directory instead of what the service has in force')
+  .option('--markdown', 'print Markdown, for the discussion of a change')
+  .action(async (dir: string | undefined, options: Options & { from?: string; markdown?: boolean }) => {
+    const { plan } = await import('./commands/plan.ts')
+    const { from = null, markdown = false } = options
+    exit = await plan(dir ?? null, { ...common(options), from, markdown })
+  })
+
 command('apply [dir]', 'bring the policies into force').action(
   async (dir: string | undefined, options: Options) => {
     const { apply } = await import('./commands/apply.ts')

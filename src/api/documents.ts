@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
 import type { Precondition } from '../control/controller.ts'
 import { completeDocument, findDocument } from '../control/document-change.ts'
+import { planBody } from '../plan/plan-body.ts'
 import { type Document, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
@@ -55,7 +56,7 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
     async ({ params: { name }, query, headers, body }, reply) => {
       const document = completeDocument(kind, name, body)
       let created = false
-      const applied = await controller.put(
+      const plan = await controller.put(
         document,
         (current) => {
           created = current === null
@@ -63,7 +64,7 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
         },
         query.dry_run === 'true',
       )
-      if (applied === null) return reply.send({ dry_run: true, document })
+      if (plan !== null) return reply.send({ dry_run: true, document, plan: planBody(plan) })
       return reply
         .code(created ? 201 : 200)
         .header('etag', etagOf(document))
@@ -79,7 +80,8 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
         if (current === null) throw missing(kind, name)
         if (headers['if-match'] !== undefined) checkMatch(headers, current)
       }
-      await controller.delete(kind, name, mayGoAhead, query.dry_run === 'true')
+      const plan = await controller.delete(kind, name, mayGoAhead, query.dry_run === 'true')
+      if (plan !== null) return reply.send({ dry_run: true, plan: planBody(plan) })
       return reply.code(204).send()
     },
   )

@@ -1,6 +1,7 @@
-/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, and `/v1/apply`. */
+/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, `/v1/plan` and `/v1/apply`. */
 import type { FastifyInstance } from 'fastify'
 import type { InForce } from '../control/controller.ts'
+import { planBody } from '../plan/plan-body.ts'
 import type { Context } from './context.ts'
 
 export function statusRoutes(app: FastifyInstance, context: Context): void {
@@ -18,6 +19,7 @@ export function statusRoutes(app: FastifyInstance, context: Context): void {
     return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons })
   })
   app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.render()))
+  app.post('/v1/plan', async () => planBody(await controller.plan()))
   app.post('/v1/apply', async () => appliedBody(await metrics.timeApply(() => controller.apply())))
 }
 

@@ -1,6 +1,4 @@
 /** `egress25 apply [DIR]`: through the service when it runs, else straight to the kernel. */
-import { realpath } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { callService, UnreachableError } from '../client.ts'
 import { type Config, readConfig } from '../config.ts'
 import { Controller } from '../control/controller.ts'
@@ -9,8 +7,8 @@ import { type Applied, Enforcer } from '../kernel/enforcer.ts'
 import { openNft } from '../kernel/nft.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
-import { type Diagnostic, formatDiagnostic } from '../policy/diagnostic.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
+import { complainOfProblem, isServed } from './service-directory.ts'
 import { formatResult } from './test.ts'
 
 interface ApplyOptions {
@@ -21,13 +19,8 @@ interface ApplyOptions {
 export async function apply(directory: string | null, { json, config: file }: ApplyOptions): Promise<Exit> {
   const config = await readConfig(file)
   try {
-    const running = await serviceDirectory(config)
-    if (directory === null || (await canonical(directory)) === (await canonical(running))) {
-      return await applyThroughService(config, json)
-    }
-    complain(
-      `egress25: the running service enforces ${running} and would undo this; change the policies there, or stop it`,
-    )
+    if (await isServed(directory, config)) return await applyThroughService(config, json)
+    complain('egress25: it would undo this; change the policies there, or stop it')
     return EXIT.no
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error
@@ -35,25 +28,12 @@ export async function apply(directory: string | null, { json, config: file }: Ap
   return applyHere(config, directory ?? config.policyDirectory, json)
 }
 
-/** @throws UnreachableError when no service runs */
-async function serviceDirectory({ listen }: Config): Promise<string> {
-  const { body } = await callService(listen, 'GET', '/v1/status')
-  return String((body as { policy_directory?: unknown } | null)?.policy_directory)
-}
-
 async function applyThroughService({ listen }: Config, json: boolean): Promise<Exit> {
   const { status, body } = await callService(listen, 'POST', '/v1/apply')
+  if (status !== 200) return complainOfProblem(status, body, { json })
   if (json) printJson(body)
-  if (status === 200) {
-    if (!json) print(formatApplied(body as Pick<Applied, 'how' | 'elements' | 'chains'>))
-    return EXIT.done
-  }
-  const problem = body as { code?: string; detail?: string; diagnostics?: Diagnostic[] } | null
-  if (!json) {
-    for (const diagnostic of problem?.diagnostics ?? []) complain(formatDiagnostic(diagnostic))
-    complain(`egress25: ${problem?.detail ?? `the service answered ${status}`}`)
-  }
-  return problem?.code === 'kernel-refused' ? EXIT.kernel : EXIT.no
+  else print(formatApplied(body as Pick<Applied, 'how' | 'elements' | 'chains'>))
+  return EXIT.done
 }
 
 async function applyHere(config: Config, directory: string, json: boolean): Promise<Exit> {
@@ -101,9 +81,4 @@ function formatApplied({ how, elements, chains }: Pick<Applied, 'how' | 'element
     default:
       return how satisfies never
   }
-}
-
-/** The path without links; one that does not exist is told of when it is read. */
-function canonical(path: string): Promise<string> {
-  return realpath(path).catch(() => resolve(path))
 }

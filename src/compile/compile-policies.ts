@@ -1,7 +1,7 @@
 /** Policies: whom they govern, and what is counted and told before the verdict. */
 import { redirects, verdictOf } from '../policy/decide.ts'
 import type { Policy } from '../policy/model.ts'
-import type { Family, Prefix } from '../policy/prefix.ts'
+import { type Family, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import { type Context, FAMILIES } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, Limit, LookupTable, Rule } from './ruleset.ts'
@@ -100,6 +100,13 @@ export function attemptChain(
 /** The learned set that counts the attempts of a machine, given as the prefix that stands for it. */
 export function sourcesSet({ family, length }: Prefix): string {
   return family === 4 ? 'sources4' : `sources6-${length}`
+}
+
+/** The machine that an address in such a set stands for; null when the set is another or the address none. */
+export function machineIn(set: string, address: string): Prefix | null {
+  const length = set === 'sources4' ? 32 : Number(/^sources6-(\d+)$/.exec(set)?.[1])
+  const machine = parsePrefix(`${address}/${length}`)
+  return typeof machine === 'string' ? null : machine
 }
 
 /** One machine is one IPv4 address, or one IPv6 prefix of the policy's choice. */

@@ -5,13 +5,14 @@
 import { access, constants, mkdir, readFile, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { compile } from '../compile/compile.ts'
+import { machineIn } from '../compile/compile-policies.ts'
 import type { CompileOptions } from '../compile/options.ts'
-import type { Ruleset } from '../compile/ruleset.ts'
 import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
+import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
+import type { TriedSource } from '../plan/traffic-changes.ts'
 import type { Overlay } from '../policy/files.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
-import type { Model } from '../policy/model.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
@@ -27,19 +28,10 @@ export interface ControllerOptions {
 }
 
 /** What is in force, and how it came to be. */
-export interface InForce {
-  readonly loaded: Loaded
-  readonly model: Model
-  readonly ruleset: Ruleset
+export interface InForce extends Compiled {
   readonly applied: Applied
   /** Milliseconds since the epoch. */
   readonly time: number
-}
-
-interface Compiled {
-  readonly loaded: Loaded
-  readonly model: Model
-  readonly ruleset: Ruleset
 }
 
 /** Whether a change may go ahead, given the document as it is now; throws when it may not. */
@@ -69,17 +61,22 @@ export class Controller {
   }
 
   /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
-  put(document: Document, mayGoAhead: Precondition, dryRun: boolean): Promise<InForce | null> {
+  put(document: Document, mayGoAhead: Precondition, dryRun: boolean): Promise<Plan | null> {
     return this.#change(document.kind, document.name, mayGoAhead, dryRun, (existing, textOf) =>
       putChange(existing, textOf, document),
     )
   }
 
   /** Removes a document. @throws what `apply` throws, and what the precondition throws */
-  delete(kind: Kind, name: string, mayGoAhead: Precondition, dryRun: boolean): Promise<InForce | null> {
+  delete(kind: Kind, name: string, mayGoAhead: Precondition, dryRun: boolean): Promise<Plan | null> {
     return this.#change(kind, name, mayGoAhead, dryRun, (existing, textOf) =>
       existing === null ? null : deleteChange(existing, textOf),
     )
+  }
+
+  /** What `apply` would change now. @throws PolicyError, KernelError or DirectoryError */
+  plan(): Promise<Plan> {
+    return this.#inTurn(async () => this.#planOf(await this.#prepare()))
   }
 
   /** Runs work when no change is under way, and holds changes back until it is done. */
@@ -87,13 +84,14 @@ export class Controller {
     return this.#inTurn(work)
   }
 
+  /** Carries a change out, or only says what it would change. */
   #change(
     kind: Kind,
     name: string,
     mayGoAhead: Precondition,
     dryRun: boolean,
     plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
-  ): Promise<InForce | null> {
+  ): Promise<Plan | null> {
     return this.#inTurn(async () => {
       const { directory } = this.#options
       const before = await this.#load()
@@ -102,12 +100,12 @@ export class Controller {
       const text =
         existing === null ? '' : await readFile(join(directory, existing.source.origin.file), 'utf8')
       const change = plan(existing, () => text)
-      if (change === null) return this.#inForce
+      if (change === null) return null
       if (existing === null && before.documents.some(({ source }) => source.origin.file === change.path)) {
         throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
       }
       const compiled = await this.#prepare(new Map([[change.path, change.text]]))
-      if (dryRun) return null
+      if (dryRun) return this.#planOf(compiled)
       // The new file waits, safely on the disk, until the kernel has agreed.
       const path = join(directory, change.path)
       if (change.text === null) {
@@ -115,16 +113,16 @@ export class Controller {
         await access(dirname(path), constants.W_OK).catch((error: Error) => {
           throw new UnwritableError(`cannot remove ${path}: ${error.message}; nothing was changed`)
         })
-        const inForce = await this.#enforce(compiled)
+        await this.#enforce(compiled)
         await unlink(path)
         await syncFolder(dirname(path))
-        return inForce
+        return null
       }
       const staged = await stage(path, change.text)
       try {
-        const inForce = await this.#enforce(compiled)
+        await this.#enforce(compiled)
         await staged.commit()
-        return inForce
+        return null
       } catch (error) {
         await staged.discard()
         throw error
@@ -144,8 +142,13 @@ export class Controller {
     const failed = runPolicyTests(loaded.model, now()).filter(({ passed }) => !passed)
     if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)
     const users = [...new Set(loaded.model.relays.flatMap((relay) => relay.users))]
-    const uids = await findUserIds(users)
-    return { loaded, model: loaded.model, ruleset: compile(loaded.model, { ...this.#options.compile, uids }) }
+    const options = { ...this.#options.compile, uids: await findUserIds(users) }
+    return { loaded, model: loaded.model, ruleset: compile(loaded.model, options) }
+  }
+
+  async #planOf(after: Compiled): Promise<Plan> {
+    const { enforcer, now } = this.#options
+    return makePlan(this.#inForce ?? NOTHING, after, now(), await triedSources(this.#inForce, enforcer))
   }
 
   async #enforce({ loaded, model, ruleset }: Compiled): Promise<InForce> {
@@ -168,4 +171,17 @@ async function stage(path: string, text: string): Promise<StagedFile> {
   } catch (error) {
     throw new UnwritableError(`cannot write ${path}: ${(error as Error).message}; nothing was changed`)
   }
+}
+
+/** Who tried port 25 in the last 24 hours, as far as the kernel keeps count of machines. */
+async function triedSources(inForce: InForce | null, enforcer: Enforcer): Promise<TriedSource[]> {
+  const sets = inForce?.ruleset.learned.filter(({ holds }) => holds === 'counter') ?? []
+  const tried: TriedSource[] = []
+  for (const { name } of sets) {
+    for (const [address, attempts] of await enforcer.countSources(name)) {
+      const machine = machineIn(name, address)
+      if (machine !== null) tried.push({ machine, attempts })
+    }
+  }
+  return tried
 }

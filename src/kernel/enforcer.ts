@@ -87,6 +87,11 @@ export class Enforcer {
     return (await this.#nft.readCounter(set, address)) ?? 0
   }
 
+  /** Packets of all machines in a learned set, by address. @throws KernelError */
+  countSources(set: string): Promise<ReadonlyMap<string, number>> {
+    return this.#nft.readCounters(set)
+  }
+
   async #change(ruleset: Ruleset, script: Script): Promise<Pick<Applied, 'how' | 'elements' | 'chains'>> {
     const before = this.#inForce
     if (before === null || before.digest === script.digest) {

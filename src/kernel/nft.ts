@@ -18,6 +18,8 @@ export interface Nft {
   readState(): Promise<KernelState | null>
   /** Packets counted for one element of a learned set; null when it is not there. @throws KernelError */
   readCounter(set: string, address: string): Promise<number | null>
+  /** Packets counted for every element of a learned set, by address; empty when there is none. @throws KernelError */
+  readCounters(set: string): Promise<ReadonlyMap<string, number>>
   /** Whether a process is an nft that was started here to change something. */
   isOurs(pid: number): boolean
 }
@@ -67,6 +69,10 @@ export function openNft(run: ProcessRunner): Nft {
         ? null
         : { digest: digestOf(applied), totals: countersOf(totals) }
     },
+    async readCounters(set) {
+      const elements = ((await listSet(set))?.elem ?? []) as readonly CountedElement[]
+      return new Map(elements.map(({ elem }) => [String(elem?.val), elem?.counter?.packets ?? 0]))
+    },
     async readCounter(set, address) {
       const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], READ_TIMEOUT)
       if (result.code !== 0) {
@@ -110,8 +116,12 @@ function parseSet(text: string): ListedSet {
   }
 }
 
+interface CountedElement {
+  readonly elem?: { readonly val?: unknown; readonly counter?: { readonly packets?: number } }
+}
+
 function countersOf({ elem = [] }: ListedSet): Map<number, number> {
-  const counted = elem as readonly { elem?: { val?: unknown; counter?: { packets?: number } } }[]
+  const counted = elem as readonly CountedElement[]
   return new Map(counted.map(({ elem: item }) => [Number(item?.val), item?.counter?.packets ?? 0]))
 }
 

@@ -6,7 +6,6 @@ import { addressBits, type Family, mask4, mask6, type Prefix } from './prefix.ts
 
 type Address = number | bigint
 
-/** First and last addresses, in order, none touching the next. */
 interface Ranges {
   readonly first: ArrayLike<Address>
   readonly last: ArrayLike<Address>
@@ -37,19 +36,20 @@ export class AddressRanges {
 
   /** Whether every address of the prefix is in one of the prefixes. */
   covers(prefix: Prefix): boolean {
-    const { first, last } = this.#of(prefix.family)
+    const { first, last } = this.rangesOf(prefix.family)
     const at = rankOf(first, prefix.address) - 1
     return at >= 0 && (last[at] ?? 0) >= lastOf(prefix)
   }
 
   /** Whether some address of the prefix is in one of the prefixes. */
   overlaps(prefix: Prefix): boolean {
-    const { first, last } = this.#of(prefix.family)
+    const { first, last } = this.rangesOf(prefix.family)
     const at = rankOf(first, lastOf(prefix)) - 1
     return at >= 0 && (last[at] ?? 0) >= prefix.address
   }
 
-  #of(family: Family): Ranges {
+  /** The ranges themselves: first and last addresses, in order, none touching the next. */
+  rangesOf(family: Family): Ranges {
     return family === 4 ? this.#four : this.#six
   }
 }

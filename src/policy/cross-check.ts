@@ -12,6 +12,8 @@ export interface CrossCheckOptions {
   /** Milliseconds since the epoch. */
   readonly now: number
   readonly outsideInterfaces: readonly string[]
+  /** False when the model lacks networks, because something about a policy or a list is wrong. */
+  readonly policiesAreWhole: boolean
   /** The documents that the model was built from, in its order. */
   readonly located: (named: Named) => LocatedDocument | undefined
 }
@@ -93,7 +95,7 @@ class Check {
   /** By somebody for whom it matters: who is not governed may speak to anybody. */
   #canBeReached({ name, addresses, clients }: Relay): boolean {
     const { policies } = this.#model
-    if (clients === null || policies.length === 0) return true
+    if (clients === null || policies.length === 0 || !this.#options.policiesAreWhole) return true
     if (policies.some(({ redirect }) => redirect?.relay === name)) return true
     const families = new Set<Family>(addresses.map(({ family }) => family))
     return clients.some((client) => families.has(client.family) && this.#governed.overlaps(client))
@@ -126,7 +128,7 @@ class Check {
   }
 
   #isUseless({ sources, destinations }: Exemption): boolean {
-    if (sources.length === 0) return false
+    if (sources.length === 0 || !this.#options.policiesAreWhole) return false
     const families = new Set(destinations?.map(({ family }) => family) ?? [4, 6])
     return !sources.some((source) => families.has(source.family) && this.#governed.overlaps(source))
   }

@@ -44,14 +44,12 @@ export async function readYamlFiles(
   const paths: string[] = []
   await findYaml(directory, '', 0, paths, diagnostics)
   const files: TextFile[] = []
-  for (const path of new Set([...paths, ...overlay.keys()].sort())) {
-    const planned = overlay.get(path)
-    if (planned === null) continue
-    if (planned !== undefined) {
-      files.push({ path, text: planned })
-      continue
-    }
-    const result = await readText(directory, path, LIMITS.yamlBytes)
+  const planned = [...overlay.keys()].filter(isYaml)
+  for (const path of new Set([...paths, ...planned].sort())) {
+    const replaced = overlay.get(path)
+    if (replaced === null) continue
+    const result =
+      replaced === undefined ? await readText(directory, path, LIMITS.yamlBytes) : { text: replaced }
     if ('text' in result) files.push({ path, text: result.text })
     else diagnostics.push(result.diagnostic)
   }
@@ -101,7 +99,7 @@ async function findYaml(
     const path = posix.join(folder, entry.name)
     if (entry.name.startsWith('.')) continue
     if (entry.isDirectory()) await findYaml(root, path, depth + 1, paths, diagnostics)
-    else if (/\.ya?ml$/.test(entry.name)) {
+    else if (isYaml(entry.name)) {
       if (paths.length === LIMITS.files) {
         diagnostics.push(at(path, 'file-too-large', `the directory holds more than ${LIMITS.files} files`))
         return
@@ -109,6 +107,10 @@ async function findYaml(
       paths.push(path)
     }
   }
+}
+
+function isYaml(name: string): boolean {
+  return /\.ya?ml$/.test(name)
 }
 
 function fault(path: string, code: DiagnosticCode, message: string): { diagnostic: Diagnostic } {

@@ -18,6 +18,8 @@ export interface Loaded {
   readonly diagnostics: readonly Diagnostic[]
   /** The documents that are sound by themselves, for listings. */
   readonly documents: readonly LocatedDocument[]
+  /** The prefixes of each list by its name. */
+  readonly lists: ReadonlyMap<string, readonly Prefix[]>
 }
 
 /** Nobody reads more of them at once, and each costs a walk to its line. */
@@ -43,35 +45,42 @@ export async function loadPolicies(
   const { files, diagnostics } = await readYamlFiles(directory, overlay)
   const documents: LocatedDocument[] = []
   const sources: SourceDocument[] = []
+  // With a policy missing, nobody could say whom the others leave ungoverned.
+  let policiesAreWhole = diagnostics.length === 0
   for (const { path, text } of files) {
     const source = parseYaml(path, text)
     for (const found of source.diagnostics) diagnostics.push(found)
+    if (source.diagnostics.length > 0) policiesAreWhole = false
     sources.push(...source.documents)
     for (const parsed of source.documents) {
       const checked = checkDocument(parsed.value)
       if ('document' in checked) documents.push({ document: checked.document, source: parsed })
       else {
+        if (!isKindOf(parsed.value, ['relay', 'exemption', 'test'])) policiesAreWhole = false
         for (const problem of checked.problems) {
           diagnostics.push(diagnostic(parsed.locate(problem), problem.code, problem.message))
         }
       }
     }
   }
-  diagnostics.push(...danglingLists(sources))
-  const lists = await loadLists(directory, documents, diagnostics)
+  const listFaults = danglingLists(sources)
+  const lists = await loadLists(directory, overlay, documents, listFaults)
+  if (listFaults.length > 0) policiesAreWhole = false
   const { model, diagnostics: unresolved } = buildModel(documents, lists)
   const byOrigin = new Map(documents.map((located) => [located.source.origin, located]))
   const located = ({ origin }: Named) => byOrigin.get(origin)
-  diagnostics.push(...unresolved, ...crossCheck(model, { now, outsideInterfaces, located }))
+  const crossed = crossCheck(model, { now, outsideInterfaces, policiesAreWhole, located })
+  diagnostics.push(...listFaults, ...unresolved, ...crossed)
   const texts = new Map(files.map(({ path, text }) => [path, text]))
   const all = sortDiagnostics(diagnostics).map((one, index) =>
     index < MAX_EXCERPTS ? withExcerpt(one, texts.get(one.file)) : one,
   )
-  return { model: hasErrors(all) ? null : model, diagnostics: all, documents }
+  return { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists }
 }
 
 async function loadLists(
   directory: string,
+  overlay: Overlay | undefined,
   documents: readonly LocatedDocument[],
   diagnostics: Diagnostic[],
 ): Promise<Map<string, readonly Prefix[]>> {
@@ -83,7 +92,11 @@ async function loadLists(
       lists.set(document.name, Object.freeze(prefixes))
       continue
     }
-    const result = await readText(directory, document.file, LIMITS.listBytes)
+    const replaced = overlay?.get(document.file)
+    const result =
+      typeof replaced === 'string'
+        ? { text: replaced }
+        : await readText(directory, document.file, LIMITS.listBytes)
     if ('diagnostic' in result) {
       // Said where the name of the file is written: that is what must be mended.
       const { code, severity, message } = result.diagnostic
@@ -97,4 +110,9 @@ async function loadLists(
     lists.set(document.name, Object.freeze(list.prefixes as Prefix[]))
   }
   return lists
+}
+
+function isKindOf(value: unknown, kinds: readonly string[]): boolean {
+  const kind = typeof value === 'object' && value !== null && 'kind' in value ? value.kind : null
+  return typeof kind === 'string' && kinds.includes(kind)
 }

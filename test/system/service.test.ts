@@ -231,6 +231,26 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
       (await g.ask('PUT', '/v1/exemptions/dry?dry_run=true', { sources: ['100.64.9.3/8'] })).status,
       422,
     )
+    const { status, text } = await g.ask('PUT', '/v1/exemptions/dry?dry_run=true', {
+      sources: ['100.64.9.3'],
+    })
+    t.equal(status, 200)
+    t.match(
+      JSON.parse(text),
+      {
+        dry_run: true,
+        document: { kind: 'exemption', name: 'dry' },
+        plan: {
+          documents: [{ change: 'added', kind: 'exemption', name: 'dry' }],
+          verdicts: [{ from: 'block', to: 'allow', destination: null, sources: ['100.64.9.3'] }],
+          rules: { how: 'delta', elements: { added: 1, removed: 0 } },
+        },
+      },
+      'and says what it would do',
+    )
+    t.match(JSON.parse((await g.ask('DELETE', '/v1/policies/residential?dry_run=true')).text), {
+      plan: { documents: [{ change: 'removed' }], verdicts: [{ from: 'block', to: 'ungoverned' }, {}] },
+    })
     t.equal((await g.ask('GET', '/v1/exemptions/dry')).status, 404)
     t.equal(await client.connect(toMx('100.64.9.3', '203.0.113.9')), 'reset')
   })
@@ -380,6 +400,32 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
       verdict: 'block',
       document: { kind: 'policy', name: 'residential', file: 'policy.yaml', line: 2 },
     })
+  })
+
+  t.test('a plan says what an apply would change, and for whom', async (t) => {
+    t.match(await g.egress25('plan'), { code: 0, stdout: 'nothing would change\n' })
+    t.match(await g.egress25('plan', join(ROOT, 'policies')), { code: 1, stderr: /--from/ })
+    const file = join(g.directory, 'policies/policy.yaml')
+    const text = await readFile(file, 'utf8')
+    await writeFile(file, text.replace('detection:', 'mode: observe\ndetection:'))
+    const { code, stdout } = await g.egress25('plan', '--json')
+    t.equal(code, 0)
+    const { traffic, ...plan } = JSON.parse(stdout)
+    t.match(plan, {
+      documents: [{ change: 'changed', kind: 'policy', name: 'residential', keys: ['mode'] }],
+      verdicts: [
+        { from: 'block', to: 'observe', sources: ['100.64.0.0/10'], addresses: String(2 ** 22) },
+        { from: 'block', to: 'observe', sources: ['2001:db8:100::/40'] },
+      ],
+      rules: { how: 'delta', elements: { added: 0, removed: 0 }, chains: { changed: Array } },
+    })
+    t.match(traffic, [{ from: 'block', to: 'observe' }])
+    t.ok(traffic[0].worst.includes('100.64.3.3') && traffic[0].worst.includes('2001:db8:100:7::/64'))
+    t.match(await g.egress25('plan'), { code: 0, stdout: /tried port 25 in the last 24 h/ })
+    await writeFile(file, `${text}mod: x\n`)
+    t.match(await g.egress25('plan'), { code: 1, stderr: /policy\.yaml:\d+:1: unknown-key/ })
+    await writeFile(file, text)
+    t.match(await g.egress25('plan'), { stdout: 'nothing would change\n' })
   })
 
   t.test('an incident is resolved by a person, once, and the webhook hears of it', async (t) => {

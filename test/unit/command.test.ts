@@ -1,7 +1,7 @@
 /** The command as a user meets it without root and without the service; configuration; and alerts over real HTTP. */
 import { spawn } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -19,6 +19,7 @@ import { IncidentStore } from '../../src/store/incidents.ts'
 import { Outbox } from '../../src/store/outbox.ts'
 
 const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
+const REVIEW = new URL('../../scripts/review', import.meta.url).pathname
 const EXAMPLE = new URL('../../policies', import.meta.url).pathname
 
 async function directory(test: Test, files: Record<string, string> = {}): Promise<string> {
@@ -38,8 +39,12 @@ interface Ended {
 }
 
 function egress25(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
+  return run(COMMAND, args, env)
+}
+
+function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn(COMMAND, args, { env })
+    const child = spawn(program, args, { env })
     let out = ''
     let err = ''
     child.stdout.on('data', (chunk) => {
@@ -91,6 +96,27 @@ t.test('check', { jobs: 2 }, async (t) => {
       ],
     })
   })
+  t.test('with excerpts: the line, and a mark below what is meant', async (t) => {
+    const { code, out } = await egress25(['check', bad, '--excerpts'])
+    t.equal(code, 1)
+    t.same(out.split('\n').slice(1, 3), [' 3 | networks: [10.0.0.1/8]', '   |            ^^^^^^^^^^'])
+  })
+  t.test('a policy for everybody is fine where the gateway knows what is outside', async (t) => {
+    const root = await directory(t, {
+      'policies/p.yaml': 'kind: policy\nname: p\nnetworks: [0.0.0.0/0]\n',
+      'gw.yaml': 'firewall: { outside_interfaces: [wan0] }\n',
+    })
+    const policies = join(root, 'policies')
+    t.match(await egress25(['check', policies]), {
+      code: 0,
+      out: /^p\.yaml:3:12: everyone-governed: warning: /,
+    })
+    t.notMatch((await egress25(['-c', join(root, 'gw.yaml'), 'check', policies])).out, /everyone/)
+    const explain = ['-c', join(root, 'gw.yaml'), 'explain', policies, '10.0.0.1', '203.0.113.9']
+    t.match(await egress25(explain), { out: /^block: .*wan0/ })
+    t.match(await egress25([...explain, '--leaves-by', 'wan0']), { out: /^block: / })
+    t.match(await egress25([...explain, '--leaves-by', 'lan0']), { out: /^allow: .*lan0/ })
+  })
   t.test('no such directory is a mistake of usage', async (t) => {
     t.match(await egress25(['check', '/nonexistent']), { code: 2, err: /nonexistent/ })
   })
@@ -137,6 +163,59 @@ t.test('test, explain and compile', { jobs: 2 }, async (t) => {
     })
     t.match(await egress25(['compile', bad]), { code: 1, out: '', err: /host-bits/ })
   })
+})
+
+t.test('plan', { jobs: 2 }, async (t) => {
+  const before = await directory(t, { 'p.yaml': GOOD })
+  const after = await directory(t, {
+    'p.yaml': `${GOOD}---\nkind: exemption\nname: e\nsources: [10.0.0.9]\n`,
+  })
+  const bad = await directory(t, { 'p.yaml': BAD })
+  t.test('between two directories', async (t) => {
+    const { code, out } = await egress25(['plan', '--from', before, after])
+    t.equal(code, 0)
+    t.match(out, /\+ exemption e \(p\.yaml:\d+\)/)
+    t.match(out, /blocked -> allowed: 10\.0\.0\.9 \(1 address\)/)
+    t.match(await egress25(['plan', '--from', before, before]), { code: 0, out: 'nothing would change\n' })
+    t.match(await egress25(['plan', '--from', before, bad]), { code: 1, out: '', err: /host-bits/ })
+  })
+  t.test('as JSON and as Markdown', async (t) => {
+    t.match(JSON.parse((await egress25(['plan', '--from', before, after, '--json'])).out), {
+      documents: [{ change: 'added', kind: 'exemption', name: 'e' }],
+      verdicts: [{ from: 'block', to: 'allow', sources: ['10.0.0.9'], addresses: '1' }],
+      traffic: null,
+    })
+    t.match((await egress25(['plan', '--from', before, after, '--markdown'])).out, /\| `10\.0\.0\.9`/)
+  })
+  t.test('without a service there must be something to start from', async (t) => {
+    const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
+    t.match(await egress25(['-c', join(root, 'c.yaml'), 'plan', after]), { code: 4, err: /--from/ })
+  })
+})
+
+t.test('a change of policies in git is reviewed', async (t) => {
+  const root = await directory(t, { 'policies/p.yaml': GOOD })
+  const git = (...args: string[]) =>
+    run('git', ['-C', root, '-c', 'user.name=t', '-c', 'user.email=t@example.net', ...args])
+  await git('init', '--quiet', '--initial-branch=main')
+  await git('add', '.')
+  t.match(await git('commit', '--quiet', '-m', 'base'), { code: 0 })
+  const policies = join(root, 'policies')
+  const review = (...args: string[]) => run(REVIEW, [policies, ...args])
+  const write = (text: string) => writeFile(join(policies, 'p.yaml'), text)
+  await write(GOOD.replace('[10.0.0.0/8]', '[10.0.0.0/9]'))
+  const junit = join(root, 'junit.xml')
+  const fine = await review('main', '--junit', junit)
+  t.match(fine, { code: 0, out: /\| `10\.128\.0\.0\/9`.*\| blocked \| \*\*ungoverned\*\* \| anywhere \|/ })
+  t.match(fine.out, /2 passed, 0 failed/)
+  t.match(await readFile(junit, 'utf8'), /<testsuite/)
+  await write(GOOD.replace('verdict: block', 'verdict: allow'))
+  t.match(await review('main'), { code: 1, out: /FAILED {2}t: 10\.0\.0\.1/ })
+  await write(BAD)
+  t.match(await review('main'), { code: 1, out: /p\.yaml:3:12: host-bits.*\^{10}/s })
+  t.match(await review('no-such-branch'), { code: 2, err: /no-such-branch/ })
+  t.match(await run(REVIEW, [policies]), { code: 2 })
+  t.equal((await git('worktree', 'list')).out.trim().split('\n').length, 1, 'it cleans up')
 })
 
 t.test('usage and surroundings', { jobs: 2 }, async (t) => {
@@ -205,7 +284,7 @@ function mistakesIn(text: string) {
 t.test('files are whole or not there', async (t) => {
   const root = await directory(t, { 'f.txt': 'old' })
   const path = join(root, 'f.txt')
-  const { readFile, readdir } = await import('node:fs/promises')
+  const { readdir } = await import('node:fs/promises')
   const staged = await stageFile(path, 'new')
   t.equal(await readFile(path, 'utf8'), 'old')
   await staged.discard()
