@@ -45,7 +45,7 @@ class Check {
   }
 
   policies(): void {
-    const { policies } = this.#model
+    const { policies, relays } = this.#model
     // One prefix, one policy: with two, nobody could say which governs.
     const owners = new Map<string, Policy>()
     for (const policy of policies) {
@@ -67,7 +67,10 @@ class Check {
         this.#report(policy, 'everyone-governed', message, { key: 'networks', prefix: everyone })
       }
     }
-    const shadowed = shadowedPolicies(policies, this.#relays)
+    const shadowed = shadowedPolicies(
+      policies,
+      relays.flatMap(({ addresses }) => addresses),
+    )
     for (const policy of policies) {
       if (!shadowed.has(policy)) continue
       const message = `policy ${policy.name} governs nobody: longer networks of other policies, or relays, have all of its addresses`

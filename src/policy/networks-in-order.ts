@@ -1,38 +1,40 @@
-/** All networks of all policies in the order of their addresses, the wider first: as a walk with a stack needs them. */
-import type { Policy } from './model.ts'
+/** All networks of many owners in the order of their addresses, the wider first: as a walk with a stack needs them. */
 import type { Family, Prefix } from './prefix.ts'
+
+/** A policy, or whatever else has networks. */
+type Owner = { readonly networks: readonly Prefix[] }
 
 export interface Network {
   readonly network: Prefix
-  /** The policy's place among all. */
+  /** The owner's place among all. */
   readonly owner: number
 }
 
-/** A policy's number must fit beside an address and a length into the 53 bits of an exact number. */
-const MAX_POLICIES = 2 ** 15
+/** An owner's number must fit beside an address and a length into the 53 bits of an exact number. */
+const MAX_OWNERS = 2 ** 15
 
 /** Of one family. Networks nest or keep apart; each comes after those that it lies in. */
-export function networksInOrder(policies: readonly Policy[], family: Family): Iterable<Network> {
-  return family === 4 && policies.length <= MAX_POLICIES ? sorted4(policies) : sortedAny(policies, family)
+export function networksInOrder(owners: readonly Owner[], family: Family): Iterable<Network> {
+  return family === 4 && owners.length <= MAX_OWNERS ? sorted4(owners) : sortedAny(owners, family)
 }
 
-function* sorted4(policies: readonly Policy[]): Iterable<Network> {
-  const keys = new Float64Array(countOf(policies, 4))
+function* sorted4(owners: readonly Owner[]): Iterable<Network> {
+  const keys = new Float64Array(countOf(owners, 4))
   let at = 0
-  for (const [owner, { networks }] of policies.entries()) {
+  for (const [owner, { networks }] of owners.entries()) {
     for (const { family, address, length } of networks) {
-      if (family === 4) keys[at++] = (address * 64 + length) * MAX_POLICIES + owner
+      if (family === 4) keys[at++] = (address * 64 + length) * MAX_OWNERS + owner
     }
   }
   for (const key of keys.sort()) {
-    const prefix = Math.floor(key / MAX_POLICIES)
+    const prefix = Math.floor(key / MAX_OWNERS)
     const network: Prefix = { family: 4, address: Math.floor(prefix / 64), length: prefix % 64 }
-    yield { network, owner: key % MAX_POLICIES }
+    yield { network, owner: key % MAX_OWNERS }
   }
 }
 
-function sortedAny(policies: readonly Policy[], wanted: Family): Iterable<Network> {
-  return policies
+function sortedAny(owners: readonly Owner[], wanted: Family): Iterable<Network> {
+  return owners
     .flatMap(({ networks }, owner) =>
       networks.filter(({ family }) => family === wanted).map((network) => ({ network, owner })),
     )
@@ -41,8 +43,8 @@ function sortedAny(policies: readonly Policy[], wanted: Family): Iterable<Networ
     )
 }
 
-function countOf(policies: readonly Policy[], wanted: Family): number {
+function countOf(owners: readonly Owner[], wanted: Family): number {
   let sum = 0
-  for (const { networks } of policies) for (const { family } of networks) if (family === wanted) sum++
+  for (const { networks } of owners) for (const { family } of networks) if (family === wanted) sum++
   return sum
 }

@@ -1,27 +1,26 @@
 /** Which policies govern nobody, because longer networks of others have every one of their addresses. */
-import { type AddressRanges, lastOf } from './address-ranges.ts'
+import { AddressRanges, lastOf } from './address-ranges.ts'
 import type { Policy } from './model.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
+import type { Prefix } from './prefix.ts'
 
 type Address = number | bigint
 
 /**
  * The policies of whose networks nothing is left: by the longest match all of it belongs to others, or to relays,
- * which come before any policy.
+ * whose addresses come before any policy.
  */
-export function shadowedPolicies(policies: readonly Policy[], relays: AddressRanges): Set<Policy> {
+export function shadowedPolicies(policies: readonly Policy[], relays: readonly Prefix[]): Set<Policy> {
+  const taken = AddressRanges.of(relays)
   const [only] = policies
-  if (only === undefined) return new Set()
-  if (policies.length === 1) {
-    return new Set(only.networks.length > 0 && only.networks.every((one) => relays.covers(one)) ? [only] : [])
-  }
+  if (only !== undefined && policies.length === 1 && relays.length === 0) return new Set()
   const governing = new Set<Policy>()
   for (const family of [4, 6] as const) {
-    const note = ({ network, owner }: Network) => {
+    // Relays walk along as if they were one more policy; what lies in them is taken whatever its length.
+    findUntaken(networksInOrder([...policies, { networks: relays }], family), ({ network, owner }) => {
       const policy = policies[owner]
-      if (policy !== undefined && !relays.covers(network)) governing.add(policy)
-    }
-    findUntaken(networksInOrder(policies, family), note)
+      if (policy !== undefined && !taken.covers(network)) governing.add(policy)
+    })
   }
   return new Set(policies.filter((policy) => policy.networks.length > 0 && !governing.has(policy)))
 }

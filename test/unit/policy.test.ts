@@ -5,14 +5,14 @@ import { dirname, join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { decide } from '../../src/policy/decide.ts'
+import { decide, governingPolicy } from '../../src/policy/decide.ts'
 import { DIAGNOSTIC_CODES, type Diagnostic, type DiagnosticCode } from '../../src/policy/diagnostic.ts'
 import { removeDocument, replaceDocument } from '../../src/policy/edit.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { parseDuration, parseRate, parseTimestamp } from '../../src/policy/formats.ts'
 import { policyJsonSchema } from '../../src/policy/json-schema.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
-import type { Model } from '../../src/policy/model.ts'
+import { DEFAULT_THRESHOLDS, type Model, type Policy } from '../../src/policy/model.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
 import {
   contains,
@@ -22,6 +22,7 @@ import {
   parsePrefix,
   truncate,
 } from '../../src/policy/prefix.ts'
+import { shadowedPolicies } from '../../src/policy/shadowed-networks.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
 
 const NOW = Date.parse('2026-06-01T00:00:00Z')
@@ -286,6 +287,139 @@ t.test('references across documents', async (t) => {
   t.match(diagnostics[0]?.message, /branches/)
 })
 
+t.test('documents held against each other', async (t) => {
+  const pool = 'kind: policy\nname: pool\nnetworks: [10.0.0.0/8, "2001:db8::/32"]\n'
+  const exemption = (name: string, rest: string) => `---\nkind: exemption\nname: ${name}\n${rest}\n`
+  const relay = (rest: string) => `---\nkind: relay\nname: mx\n${rest}\n`
+  const policy = (name: string, networks: string) =>
+    `---\nkind: policy\nname: ${name}\nnetworks: [${networks}]\n`
+  const cases: [string, string, string[]][] = [
+    [
+      'two that say the same: the later',
+      exemption('a', 'sources: [10.0.0.1]') + exemption('b', 'sources: [10.0.0.1]'),
+      ['shadowed-exemption 11:10'],
+    ],
+    [
+      'wider',
+      exemption('a', 'sources: [10.0.0.1]') + exemption('b', 'sources: [10.0.0.0/24]'),
+      ['shadowed-exemption 7:10'],
+    ],
+    [
+      'halves that make a whole',
+      exemption('a', 'sources: [10.0.0.0/24]') + exemption('b', 'sources: [10.0.0.0/25, 10.0.0.128/25]'),
+      ['shadowed-exemption 11:10'],
+    ],
+    [
+      'half of it is not all',
+      exemption('a', 'sources: [10.0.0.0/24]') +
+        exemption('b', 'sources: [10.0.0.0/25]').replace('kind', '# \nkind'),
+      ['shadowed-exemption 12:10'],
+    ],
+    [
+      'to fewer places',
+      exemption('a', 'sources: [10.0.0.1]\ndestinations: [203.0.113.0/24]') +
+        exemption('b', 'sources: [10.0.0.1]'),
+      ['shadowed-exemption 7:10'],
+    ],
+    [
+      'to other places',
+      exemption('a', 'sources: [10.0.0.1]\ndestinations: [203.0.113.0/24]') +
+        exemption('b', 'sources: [10.0.0.1]\ndestinations: [198.51.100.0/24]'),
+      [],
+    ],
+    [
+      'a rate covers nobody',
+      exemption('a', 'sources: [10.0.0.0/24]\nrate: 1/day') + exemption('b', 'sources: [10.0.0.1]'),
+      [],
+    ],
+    [
+      'one that ends covers nobody who stays',
+      exemption('a', 'sources: [10.0.0.0/24]\nexpires: 2027-01-01T00:00:00Z') +
+        exemption('b', 'sources: [10.0.0.1]'),
+      [],
+    ],
+    [
+      'but who ends before',
+      exemption('a', 'sources: [10.0.0.0/24]\nexpires: 2027-01-01T00:00:00Z') +
+        exemption('b', 'sources: [10.0.0.1]\nexpires: 2026-12-01T00:00:00Z'),
+      ['shadowed-exemption 12:10'],
+    ],
+    [
+      'IPv6',
+      exemption('a', 'sources: ["2001:db8:1::/48"]') + exemption('b', 'sources: ["2001:db8:1::9"]'),
+      ['shadowed-exemption 11:10'],
+    ],
+    [
+      'a relay needs no exemption',
+      relay('addresses: [192.0.2.0/24]') + exemption('e', 'sources: [192.0.2.7]'),
+      ['shadowed-exemption 11:10', 'useless-exemption 11:10'],
+    ],
+    [
+      'families that never meet',
+      exemption('e', 'sources: [10.0.0.1]\ndestinations: ["2001:db8::/32"]'),
+      ['useless-exemption 7:10'],
+    ],
+    [
+      'longer networks have all of it',
+      policy('a', '10.0.0.0/9, 10.128.0.0/9') + policy('b', '"2001:db8::/33", "2001:db8:8000::/33"'),
+      ['shadowed-policy 3:11'],
+    ],
+    [
+      'all but one address',
+      policy('a', '10.0.0.0/9, 10.128.0.0/10, 10.192.0.0/11') +
+        policy('b', '"2001:db8::/32"').replace('/32', '/33'),
+      [],
+    ],
+    [
+      'a relay has all of it',
+      relay('addresses: [10.9.0.0/16]') + policy('p', '10.9.8.0/24'),
+      ['governed-relay 7:13', 'shadowed-policy 11:11'],
+    ],
+    [
+      'clients of another family',
+      relay('addresses: [192.0.2.1]\nclients: ["2001:db8::/48"]'),
+      ['unreachable-relay 8:10'],
+    ],
+    [
+      'clients whom nobody governs',
+      relay('addresses: [192.0.2.1]\nclients: [192.168.0.0/16]'),
+      ['unreachable-relay 8:10'],
+    ],
+    ['one client is enough', relay('addresses: [192.0.2.1]\nclients: [192.168.0.0/16, 10.1.1.1]'), []],
+    [
+      'connections sent to it do arrive',
+      relay('addresses: [192.0.2.1]\nclients: [192.168.0.0/16]') +
+        policy('p', '10.9.0.0/16').trimEnd() +
+        '\naction: redirect\nredirect_to: mx\n',
+      [],
+    ],
+    ['the relay among its clients', relay('addresses: [192.0.2.1, 10.0.0.25]'), ['governed-relay 7:24']],
+  ]
+  for (const [what, documents, expected] of cases) {
+    const { diagnostics } = await load(t, pool + documents)
+    t.same(places(diagnostics), expected, what)
+  }
+  t.test('with a policy missing nobody knows who is governed', async (t) => {
+    const broken = `${pool}mod: x\n${exemption('e', 'sources: [10.0.0.1]')}${relay('addresses: [192.0.2.1]\nclients: [10.0.0.0/8]')}`
+    t.same(places((await load(t, broken)).diagnostics), ['unknown-key 4:1'])
+  })
+  t.test('a list counts as what is in it, and is found where it is named', async (t) => {
+    const { diagnostics } = await load(t, {
+      'p.yaml': `${pool}${policy('all', '"@l"')}---\nkind: list\nname: l\nfile: l.txt\n`,
+      'l.txt': '10.0.0.0/9\n10.128.0.0/9\n2001:db8::/33\n2001:db8:8000::/33\n',
+    })
+    t.same(places(diagnostics), ['shadowed-policy 3:11'])
+  })
+  t.test('ten thousand exemptions for one machine', async (t) => {
+    const many = Array.from({ length: 10_000 }, (_, i) =>
+      exemption(`e${i}`, `sources: [10.0.0.1]\ndestinations: [203.0.${i >> 8}.${i & 255}]`),
+    ).join('')
+    const started = Date.now()
+    t.same((await load(t, pool + many)).diagnostics, [])
+    t.ok(Date.now() - started < 20_000)
+  })
+})
+
 t.test('hostile files', async (t) => {
   t.test('a loop of links ends', async (t) => {
     const root = await directory(t, { 'a.yaml': 'kind: relay\nname: r\naddresses: [192.0.2.1]\n' })
@@ -386,6 +520,48 @@ expect:
   - { from: 8.8.8.8, to: 203.0.113.9, verdict: allow }
   - { from: 100.64.1.2, to: 203.0.113.9, verdict: allow }
 `
+
+t.test('a policy is shadowed when it governs no address at all', async () => {
+  const prefix = fc
+    .tuple(fc.constantFrom(4, 6), fc.nat({ max: 15 }), fc.integer({ min: 0, max: 4 }))
+    .map(([family, address, length]) =>
+      family === 4
+        ? truncate({ family: 4, address: (address << 28) >>> 0, length: 32 }, length)
+        : truncate({ family: 6, address: BigInt(address) << 124n, length: 128 }, length),
+    )
+  const networks = fc.array(prefix, { minLength: 1, maxLength: 5 })
+  const origin = { file: 'p.yaml', line: 1, column: 1 }
+  const everyAddress = Array.from({ length: 16 }, (_, i): Prefix[] => [
+    { family: 4, address: (i << 28) >>> 0, length: 32 },
+    { family: 6, address: BigInt(i) << 124n, length: 128 },
+  ]).flat()
+  fc.assert(
+    fc.property(fc.array(networks, { maxLength: 6 }), networks, (all, relays) => {
+      const taken = new Set<string>()
+      const policies = all.map(
+        (own, index): Policy => ({
+          kind: 'policy',
+          name: `p${index}`,
+          origin,
+          networks: own.filter((one) => !taken.has(formatPrefix(one)) && taken.add(formatPrefix(one))),
+          mode: 'enforce',
+          action: 'reject',
+          redirect: null,
+          thresholds: DEFAULT_THRESHOLDS,
+        }),
+      )
+      const found = shadowedPolicies(policies, relays)
+      const governing = everyAddress
+        .filter((address) => !relays.some((relay) => contains(relay, address)))
+        .map(
+          (address) => governingPolicy({ policies, relays: [], exemptions: [], tests: [] }, address)?.policy,
+        )
+      const expected = policies.filter((one) => one.networks.length > 0 && !governing.includes(one))
+      return expected.length === found.size && expected.every((one) => found.has(one))
+    }),
+    { numRuns: 2_000 },
+  )
+})
 
 t.test('the verdict follows its order', async (t) => {
   const m = await model(t, NETWORK)
