@@ -1,13 +1,14 @@
 /** The command as a user meets it without root and without the service; configuration; and alerts over real HTTP. */
 import { spawn } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t, { type Test } from 'tap'
+import { parse } from 'yaml'
 import { Dispatcher } from '../../src/alerts/dispatcher.ts'
 import { sign } from '../../src/alerts/signature.ts'
 import { postWebhook } from '../../src/alerts/webhook.ts'
@@ -19,7 +20,8 @@ import { IncidentStore } from '../../src/store/incidents.ts'
 import { Outbox } from '../../src/store/outbox.ts'
 
 const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
-const REVIEW = new URL('../../scripts/review', import.meta.url).pathname
+const ROOT = new URL('../..', import.meta.url).pathname
+const REVIEW = join(ROOT, 'scripts/review')
 const EXAMPLE = new URL('../../policies', import.meta.url).pathname
 
 async function directory(test: Test, files: Record<string, string> = {}): Promise<string> {
@@ -193,29 +195,38 @@ t.test('plan', { jobs: 2 }, async (t) => {
   })
 })
 
-t.test('a change of policies in git is reviewed', async (t) => {
-  const root = await directory(t, { 'policies/p.yaml': GOOD })
+t.test('a change of policies in git is reviewed, by the recipe for CI', async (t) => {
+  const root = await directory(t, { 'origin/policies/p.yaml': GOOD })
   const git = (...args: string[]) =>
     run('git', ['-C', root, '-c', 'user.name=t', '-c', 'user.email=t@example.net', ...args])
-  await git('init', '--quiet', '--initial-branch=main')
-  await git('add', '.')
-  t.match(await git('commit', '--quiet', '-m', 'base'), { code: 0 })
-  const policies = join(root, 'policies')
-  const review = (...args: string[]) => run(REVIEW, [policies, ...args])
-  const write = (text: string) => writeFile(join(policies, 'p.yaml'), text)
+  await git('-C', 'origin', 'init', '--quiet', '--initial-branch=main')
+  await git('-C', 'origin', 'add', '.')
+  t.match(await git('-C', 'origin', 'commit', '--quiet', '-m', 'base'), { code: 0 })
+  t.match(await git('clone', '--quiet', 'origin', 'work'), { code: 0 })
+  await symlink(ROOT, join(root, 'work/.egress25'))
+  const recipe = parse(await readFile(join(ROOT, 'docs/ci/github-actions.yml'), 'utf8'))
+  const { run: script } = recipe.jobs.review.steps.find(({ id }: { id?: string }) => id === 'review')
+  const review = async (base = 'main') => {
+    const env = { ...process.env, BASE: base }
+    const { code, err } = await run('bash', ['-c', `cd ${root}/work && ${script}`], env)
+    return { code, err, out: await readFile(join(root, 'work/review.md'), 'utf8') }
+  }
+  const write = (text: string) => writeFile(join(root, 'work/policies/p.yaml'), text)
   await write(GOOD.replace('[10.0.0.0/8]', '[10.0.0.0/9]'))
-  const junit = join(root, 'junit.xml')
-  const fine = await review('main', '--junit', junit)
-  t.match(fine, { code: 0, out: /\| `10\.128\.0\.0\/9`.*\| blocked \| \*\*ungoverned\*\* \| anywhere \|/ })
+  const fine = await review()
+  t.match(fine, {
+    code: 0,
+    out: /\| `10\.128\.0\.0\/9`.*\| blocked \| \*\*ungoverned\*\* \| anywhere \|/,
+  })
   t.match(fine.out, /2 passed, 0 failed/)
-  t.match(await readFile(junit, 'utf8'), /<testsuite/)
+  t.match(await readFile(join(root, 'work/results.xml'), 'utf8'), /<testsuite/)
   await write(GOOD.replace('verdict: block', 'verdict: allow'))
-  t.match(await review('main'), { code: 1, out: /FAILED {2}t: 10\.0\.0\.1/ })
+  t.match(await review(), { code: 1, out: /FAILED {2}t: 10\.0\.0\.1/ })
   await write(BAD)
-  t.match(await review('main'), { code: 1, out: /p\.yaml:3:12: host-bits.*\^{10}/s })
+  t.match(await review(), { code: 1, out: /p\.yaml:3:12: host-bits.*\^{10}/s })
   t.match(await review('no-such-branch'), { code: 2, err: /no-such-branch/ })
-  t.match(await run(REVIEW, [policies]), { code: 2 })
-  t.equal((await git('worktree', 'list')).out.trim().split('\n').length, 1, 'it cleans up')
+  t.match(await run(REVIEW, [root]), { code: 2 })
+  t.equal((await git('-C', 'work', 'worktree', 'list')).out.trim().split('\n').length, 1, 'it cleans up')
 })
 
 t.test('usage and surroundings', { jobs: 2 }, async (t) => {
