@@ -18,7 +18,7 @@ export interface TestOptions {
 export async function test(directory: string, { json, junit }: TestOptions): Promise<Exit> {
   const fault = junit === undefined ? null : await faultOfTarget(junit)
   if (fault !== null) {
-    complain(`egress25: cannot write ${junit}: ${fault}`)
+    complain(`egress25: cannot write the report "${junit}": ${fault}`)
     return EXIT.usage
   }
   const startedAt = Date.now()
@@ -41,7 +41,7 @@ export async function test(directory: string, { json, junit }: TestOptions): Pro
     try {
       await writeFileAtomically(junit, report)
     } catch (error) {
-      complain(`egress25: cannot write ${junit}: ${(error as Error).message}`)
+      complain(`egress25: cannot write the report "${junit}": ${(error as Error).message}`)
       return EXIT.usage
     }
   }
@@ -53,6 +53,7 @@ export async function test(directory: string, { json, junit }: TestOptions): Pro
  * new file would take the place of /dev/null, or of a link to where the report is wanted.
  */
 async function faultOfTarget(path: string): Promise<string | null> {
+  if (path === '') return 'that is no name'
   const folder = await lstat(`${dirname(path)}/`).catch(() => null)
   if (folder === null || !folder.isDirectory()) return `there is no folder ${dirname(path)}`
   const target = await lstat(path).catch(() => null)

@@ -4,6 +4,7 @@ import type { LocatedDocument } from './build-model.ts'
 import { isInForce } from './decide.ts'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
 import type { Exemption, Model, Named, Policy, Relay } from './model.ts'
+import { type Network, networksInOrder } from './networks-in-order.ts'
 import { contains, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
 import type { Document } from './schema.ts'
 import { shadowedPolicies } from './shadowed-networks.ts'
@@ -18,8 +19,11 @@ export interface CrossCheckOptions {
   readonly located: (named: Named) => LocatedDocument | undefined
 }
 
-/** Pairs of exemptions that are looked at before the search for shadowed ones gives up: they only cause a warning. */
-const MAX_PAIRS = 1_000_000
+/** Prefixes that are looked at before the search for shadowed exemptions gives up: they only cause a warning. */
+const MAX_STEPS = 20_000_000
+
+/** Pairs of prefixes with a rate that are held against each other; far more than a kernel could take. */
+const MAX_RATED_PAIRS = 4_000_000
 
 /** All that is wrong, doubtful or worth knowing between the documents of a model. */
 export function crossCheck(model: Model, options: CrossCheckOptions): Diagnostic[] {
@@ -47,17 +51,15 @@ class Check {
   policies(): void {
     const { policies, relays } = this.#model
     // One prefix, one policy: with two, nobody could say which governs.
-    const owners = new Map<string, Policy>()
+    const shared = sharedNetworks(policies)
     for (const policy of policies) {
-      for (const network of policies.length > 1 ? policy.networks : []) {
+      for (const network of shared.size > 0 ? policy.networks : []) {
         const text = formatPrefix(network)
-        const owner = owners.get(text)
-        if (owner === undefined) owners.set(text, policy)
-        else if (owner !== policy) {
-          const message = `${text} is governed by ${cite('policy', owner)} as well`
-          this.#report(policy, 'duplicate-prefix', message, { key: 'networks', prefix: network })
-          break
-        }
+        const owner = shared.get(text)
+        if (owner === undefined || owner === policy) continue
+        const message = `${text} is governed by ${cite('policy', owner)} as well`
+        this.#report(policy, 'duplicate-prefix', message, { key: 'networks', prefix: network })
+        break
       }
       const everyone = policy.networks.find(({ length }) => length === 0)
       if (everyone !== undefined && this.#options.outsideInterfaces.length === 0) {
@@ -138,6 +140,8 @@ class Check {
 
   /** The kernel keeps one rate for a pair of prefixes. */
   #claimRated(exemption: Exemption, rated: Map<string, Exemption>): void {
+    const pairs = exemption.sources.length * (exemption.destinations?.length ?? 1)
+    if (rated.size + pairs > MAX_RATED_PAIRS) return
     for (const source of exemption.sources) {
       for (const destination of exemption.destinations ?? [null]) {
         const to = destination === null ? 'anywhere' : formatPrefix(destination)
@@ -163,10 +167,12 @@ class Check {
     if (exemptions.length < 2) return found
     const order = new Map(exemptions.map((exemption, index) => [exemption, index]))
     const probes = { 4: probesOf(exemptions, 4), 6: probesOf(exemptions, 6) }
-    let pairs = 0
+    let steps = 0
     for (const wide of exemptions) {
-      if (wide.rate !== null || !isInForce(wide, this.#options.now)) continue
+      // What a shadowed one allows is allowed by the other as well.
+      if (wide.rate !== null || found.has(wide) || !isInForce(wide, this.#options.now)) continue
       for (const source of wide.sources) {
+        if (++steps > MAX_STEPS) return found
         const { addresses, owners } = probes[source.family]
         const from = rankOf(addresses, source.address)
         // Back over those that start where the prefix does.
@@ -174,8 +180,9 @@ class Check {
         while (at > 0 && addresses[at - 1] === source.address) at--
         for (const to = rankOf(addresses, lastOf(source)); at < to; at++) {
           const narrow = owners[at]
+          if (++steps > MAX_STEPS) return found
           if (narrow === undefined || narrow === wide || found.has(narrow)) continue
-          if (++pairs > MAX_PAIRS) return found
+          steps += narrow.sources.length + (narrow.destinations?.length ?? 0)
           if (!isShadowOf(narrow, wide)) continue
           // Of two that say the same, the later one is too much.
           const isFirst = (order.get(wide) ?? 0) < (order.get(narrow) ?? 0)
@@ -197,6 +204,23 @@ class Check {
     const at = located?.source.locate({ pointer: `/${key}${entryOf(located.document, key, prefix)}` })
     this.diagnostics.push(diagnostic(at ?? named.origin, code, message))
   }
+}
+
+/** The networks that several policies have, as text, each with the first of those policies. */
+function sharedNetworks(policies: readonly Policy[]): Map<string, Policy> {
+  const shared = new Map<string, Policy>()
+  for (const family of policies.length > 1 ? ([4, 6] as const) : []) {
+    let first: Network | null = null
+    for (const one of networksInOrder(policies, family)) {
+      const { address, length } = one.network
+      if (first?.network.address !== address || first.network.length !== length) first = one
+      else if (first.owner !== one.owner) {
+        const policy = policies[first.owner]
+        if (policy !== undefined) shared.set(formatPrefix(one.network), policy)
+      }
+    }
+  }
+  return shared
 }
 
 /** The entry of a sequence that is this prefix; the sequence when the prefix comes from a list. */

@@ -1,8 +1,9 @@
 /** The only module of the policy layer that touches the disk. */
-import type { Dirent } from 'node:fs'
-import { open, readdir, stat } from 'node:fs/promises'
-import { join, posix } from 'node:path'
+import { constants, type Dirent } from 'node:fs'
+import { open, readdir, realpath, stat } from 'node:fs/promises'
+import { join, posix, sep } from 'node:path'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
+import { findUnseen } from './unseen.ts'
 
 export interface TextFile {
   /** Relative to the policy directory, with `/`. */
@@ -19,6 +20,9 @@ export const LIMITS = {
   depth: 32,
 } as const
 
+/** Files that are read side by side: one after the other, most of the time is spent waiting for each. */
+const AT_ONCE = 32
+
 /** Texts to be read in place of what the disk has; null: as if the file were not there. */
 export type Overlay = ReadonlyMap<string, string | null>
 
@@ -29,38 +33,67 @@ export class DirectoryError extends Error {}
 
 /**
  * All `*.yaml` and `*.yml` files below the directory, sorted by path. Hidden files and folders (`.git`) are passed
- * over; links to files are followed, links to folders are not, so that no loop can form.
+ * over; links to files within the directory are followed, links to folders are not, so that no loop can form.
  * @throws DirectoryError when the directory itself cannot be read
  */
 export async function readYamlFiles(
   directory: string,
   overlay: Overlay = NO_OVERLAY,
 ): Promise<{ files: TextFile[]; diagnostics: Diagnostic[] }> {
-  const info = await stat(directory).catch((error: Error) => {
-    throw new DirectoryError(`cannot read the policy directory ${directory}: ${error.message}`)
-  })
+  const unreadable = (error: unknown) => {
+    throw new DirectoryError(`cannot read the policy directory ${directory}: ${reasonOf(error)}`)
+  }
+  const root = await realpath(directory).catch(unreadable)
+  const info = await stat(root).catch(unreadable)
   if (!info.isDirectory()) throw new DirectoryError(`${directory} is not a directory`)
   const diagnostics: Diagnostic[] = []
   const paths: string[] = []
-  await findYaml(directory, '', 0, paths, diagnostics)
-  const files: TextFile[] = []
+  if (!(await findYaml(root, '', 0, paths, diagnostics))) return { files: [], diagnostics }
   const planned = [...overlay.keys()].filter(isYaml)
-  for (const path of new Set([...paths, ...planned].sort())) {
+  const wanted = [...new Set([...paths, ...planned].sort())].filter((path) => overlay.get(path) !== null)
+  const read = (path: string): ReadResult | Promise<ReadResult> => {
     const replaced = overlay.get(path)
-    if (replaced === null) continue
-    const result =
-      replaced === undefined ? await readText(directory, path, LIMITS.yamlBytes) : { text: replaced }
-    if ('text' in result) files.push({ path, text: result.text })
-    else diagnostics.push(result.diagnostic)
+    return replaced == null ? readWithin(root, path, LIMITS.yamlBytes) : { text: replaced }
+  }
+  const files: TextFile[] = []
+  for (let at = 0; at < wanted.length; at += AT_ONCE) {
+    const some = wanted.slice(at, at + AT_ONCE)
+    const results = await Promise.all(some.map(read))
+    for (const [index, path] of some.entries()) {
+      const result = results[index]
+      if (result === undefined) continue
+      if ('text' in result) files.push({ path, text: result.text })
+      else diagnostics.push(result.diagnostic)
+    }
   }
   return { files, diagnostics }
 }
 
-/** A text file inside the policy directory, of at most so many bytes. */
+/** A pipe must not make the reader wait for a writer, nor a terminal become ours; a link has been followed already. */
+const READ_ONLY = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | constants.O_NOFOLLOW
+
+/**
+ * A text file inside the policy directory, of at most so many bytes. A link is followed within the directory, and not
+ * out of it: whoever may write policies must not learn from a diagnostic what stands in a file of somebody else's.
+ */
 export async function readText(directory: string, path: string, maxBytes: number): Promise<ReadResult> {
+  const root = await realpath(directory).catch(() => null)
+  return root === null
+    ? fault(path, 'unreadable-file', 'the policy directory is gone')
+    : readWithin(root, path, maxBytes)
+}
+
+/** `root` has no links in it. */
+async function readWithin(root: string, path: string, maxBytes: number): Promise<ReadResult> {
+  if (isUnspeakable(path))
+    return fault(path, 'unreadable-file', 'its name holds characters that cannot be seen')
   try {
+    const real = await realpath(join(root, path))
+    if (!real.startsWith(root.endsWith(sep) ? root : root + sep)) {
+      return fault(path, 'unreadable-file', 'this is a link that leads out of the policy directory')
+    }
     // One handle for the size and the bytes: a file that grows meanwhile cannot slip past the limit.
-    await using handle = await open(join(directory, path), 'r')
+    await using handle = await open(real, READ_ONLY)
     const info = await handle.stat()
     if (!info.isFile()) return fault(path, 'unreadable-file', 'this is not a regular file')
     if (info.size > maxBytes) {
@@ -73,44 +106,58 @@ export async function readText(directory: string, path: string, maxBytes: number
     return { text }
   } catch (error) {
     if (error instanceof TypeError) return fault(path, 'bad-encoding', 'the file is not UTF-8 text')
-    return fault(path, 'unreadable-file', `the file cannot be read: ${(error as Error).message}`)
+    return fault(path, 'unreadable-file', `the file cannot be read: ${reasonOf(error)}`)
   }
 }
 
+/** False: there are too many, which is said; the rest was not looked for. */
 async function findYaml(
   root: string,
   folder: string,
   depth: number,
   paths: string[],
   diagnostics: Diagnostic[],
-): Promise<void> {
+): Promise<boolean> {
   if (depth > LIMITS.depth) {
     diagnostics.push(at(folder, 'too-complex', `folders nest deeper than ${LIMITS.depth}`))
-    return
+    return true
   }
   let entries: Dirent[]
   try {
     entries = await readdir(join(root, folder), { withFileTypes: true })
   } catch (error) {
-    diagnostics.push(at(folder, 'unreadable-file', `the folder cannot be read: ${(error as Error).message}`))
-    return
+    diagnostics.push(at(folder, 'unreadable-file', `the folder cannot be read: ${reasonOf(error)}`))
+    return true
   }
   for (const entry of entries) {
     const path = posix.join(folder, entry.name)
     if (entry.name.startsWith('.')) continue
-    if (entry.isDirectory()) await findYaml(root, path, depth + 1, paths, diagnostics)
-    else if (isYaml(entry.name)) {
+    if (entry.isDirectory()) {
+      if (!(await findYaml(root, path, depth + 1, paths, diagnostics))) return false
+    } else if (isYaml(entry.name)) {
       if (paths.length === LIMITS.files) {
-        diagnostics.push(at(path, 'file-too-large', `the directory holds more than ${LIMITS.files} files`))
-        return
+        diagnostics.push(at('', 'file-too-large', `the directory holds more than ${LIMITS.files} files`))
+        return false
       }
       paths.push(path)
     }
   }
+  return true
 }
 
 function isYaml(name: string): boolean {
   return /\.ya?ml$/.test(name)
+}
+
+/** A name cannot have lines or tabs either: a diagnostic begins with it. */
+function isUnspeakable(path: string): boolean {
+  return /[\t\n\r]/.test(path) || findUnseen(path) !== null
+}
+
+/** Without the path, which the system's sentence repeats after the reason, as absolute as it has become on the way. */
+function reasonOf(error: unknown): string {
+  const { message } = error as Error
+  return message.split(', ')[0] ?? message
 }
 
 function fault(path: string, code: DiagnosticCode, message: string): { diagnostic: Diagnostic } {
@@ -118,5 +165,6 @@ function fault(path: string, code: DiagnosticCode, message: string): { diagnosti
 }
 
 function at(path: string, code: DiagnosticCode, message: string): Diagnostic {
-  return diagnostic({ file: path === '' ? '.' : path, line: 1, column: 1 }, code, message)
+  const file = path === '' ? '.' : [...path].map((one) => (isUnspeakable(one) ? '\ufffd' : one)).join('')
+  return diagnostic({ file, line: 1, column: 1 }, code, message)
 }

@@ -51,8 +51,8 @@ export async function loadPolicies(
     const source = parseYaml(path, text)
     for (const found of source.diagnostics) diagnostics.push(found)
     if (source.diagnostics.length > 0) policiesAreWhole = false
-    sources.push(...source.documents)
     for (const parsed of source.documents) {
+      sources.push(parsed)
       const checked = checkDocument(parsed.value)
       if ('document' in checked) documents.push({ document: checked.document, source: parsed })
       else {
@@ -70,9 +70,8 @@ export async function loadPolicies(
   const byOrigin = new Map(documents.map((located) => [located.source.origin, located]))
   const located = ({ origin }: Named) => byOrigin.get(origin)
   const crossed = crossCheck(model, { now, outsideInterfaces, policiesAreWhole, located })
-  diagnostics.push(...listFaults, ...unresolved, ...crossed)
   const texts = new Map(files.map(({ path, text }) => [path, text]))
-  const all = sortDiagnostics(diagnostics).map((one, index) =>
+  const all = sortDiagnostics([...diagnostics, ...listFaults, ...unresolved, ...crossed]).map((one, index) =>
     index < MAX_EXCERPTS ? withExcerpt(one, texts.get(one.file)) : one,
   )
   return { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists }

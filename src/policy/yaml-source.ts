@@ -4,11 +4,13 @@ import {
   isNode,
   isScalar,
   isSeq,
-  LineCounter,
+  type LineCounter,
   type Node,
-  parseAllDocuments,
+  visit,
+  type YAMLError,
   type Document as YamlDocument,
 } from 'yaml'
+import { readYamlStream } from './bounded-yaml.ts'
 import {
   type Diagnostic,
   type DiagnosticCode,
@@ -17,6 +19,9 @@ import {
   type Problem,
   type Range,
 } from './diagnostic.ts'
+import { findUnseen, nameOfCharacter } from './unseen.ts'
+
+type Unseen = NonNullable<ReturnType<typeof findUnseen>>
 
 /** One YAML document of a file that may hold several. */
 export interface SourceDocument {
@@ -43,40 +48,32 @@ export interface SourceFile {
 /** Enough for anchors that people write by hand; far too few for a billion laughs. */
 const MAX_ALIASES = 100
 
-/** Reads all documents of a YAML 1.2 text. Faults of syntax are diagnostics; documents with such faults are left out. */
+/**
+ * Reads all documents of a YAML 1.2 text. Faults of syntax are diagnostics; documents with such faults are left out.
+ * Never throws, whatever the text; beyond a hundred faults, or a bound of `bounded-yaml.ts`, the text is not read.
+ */
 export function parseYaml(file: string, text: string): SourceFile {
-  const lines = new LineCounter()
-  const originAt = (offset: number): Origin => {
-    const { line, col } = lines.linePos(offset)
-    return { file, line: Math.max(line, 1), column: Math.max(col, 1) }
-  }
-  const rangeOf = ([start, end]: Offsets): Range => {
-    const { line, column } = originAt(end)
-    return { ...originAt(start), end: { line, column } }
-  }
   const documents: SourceDocument[] = []
+  const unseen = findUnseen(text)
+  if (unseen !== null) return { documents, diagnostics: [unseenFault(file, text, unseen)] }
+  const { documents: parsed, faults, exceeded, lines } = readYamlStream(text)
+  const place = new Places(file, lines)
   const diagnostics: Diagnostic[] = []
-  let parsed: readonly YamlDocument.Parsed[]
-  try {
-    const result = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false })
-    parsed = 'empty' in result ? [] : result
-  } catch (error) {
-    // The parser descends recursively: thousands of open brackets exhaust the stack.
-    if (!(error instanceof RangeError)) throw error
-    return { documents, diagnostics: [diagnostic(originAt(0), 'too-complex', 'the YAML nests too deeply')] }
+  const mayEscape = /\\[^"\\]/.test(text)
+  const report = ({ pos, code, message }: YAMLError) => {
+    // The parser cites what it met.
+    const sentence = oneLine(message)
+    diagnostics.push(diagnostic(place.range(pos), yamlCode(code), sentence))
   }
   for (const doc of parsed) {
     // A separator with nothing behind it, as at the end of many files.
-    if (doc.contents === null && doc.errors.length === 0) continue
-    const faults = [...doc.errors, ...doc.warnings]
-    if (faults.length > 0) {
-      for (const { pos, code, message } of faults) {
-        const sentence = message.split('\n')[0] ?? message
-        diagnostics.push(diagnostic(rangeOf(pos), yamlCode(code), sentence))
-      }
-      continue
-    }
-    const start = originAt(doc.contents?.range[0] ?? 0)
+    if (isEmpty(doc) && doc.errors.length === 0) continue
+    const mistakes = [...doc.errors, ...doc.warnings]
+    for (const mistake of mistakes) report(mistake)
+    const escaped = mayEscape && mistakes.length === 0 ? escapedFaults(doc, place) : []
+    for (const one of escaped) diagnostics.push(one)
+    if (mistakes.length + escaped.length > 0) continue
+    const start = place.origin(doc.contents?.range[0] ?? 0)
     try {
       const value: unknown = doc.toJS({ maxAliasCount: MAX_ALIASES })
       documents.push({
@@ -88,14 +85,91 @@ export function parseYaml(file: string, text: string): SourceFile {
           contentEnd: doc.range[1],
           end: doc.range[2],
         },
-        locate: ({ pointer, atKey }) => rangeOf(find(doc, pointer, atKey === true)),
+        locate: ({ pointer, atKey }) => place.range(find(doc, pointer, atKey === true)),
       })
-    } catch (error) {
-      const reason = error instanceof RangeError ? 'nests too deeply' : 'has too many aliases'
-      diagnostics.push(diagnostic(start, 'too-complex', `the document ${reason}`))
+    } catch {
+      // The parser resolves aliases only now, and then throws at the first that it cannot or will not.
+      const lost = unresolvedAlias(doc)
+      if (lost === null)
+        diagnostics.push(diagnostic(start, 'too-complex', 'the document has too many aliases'))
+      else
+        diagnostics.push(
+          diagnostic(place.range(lost), 'yaml-syntax', 'there is no anchor of this name above'),
+        )
     }
   }
+  for (const fault of faults) report(fault)
+  if (exceeded !== null) {
+    const message = `${exceeded.message}: nothing from here on is read`
+    diagnostics.push(diagnostic(place.origin(exceeded.offset), 'too-complex', message))
+  }
   return { documents, diagnostics }
+}
+
+/** Offsets into a file as lines and columns. */
+class Places {
+  readonly #file: string
+  readonly #lines: LineCounter
+
+  constructor(file: string, lines: LineCounter) {
+    this.#file = file
+    this.#lines = lines
+  }
+
+  origin(offset: number): Origin {
+    const { line, col } = this.#lines.linePos(offset)
+    return { file: this.#file, line: Math.max(line, 1), column: Math.max(col, 1) }
+  }
+
+  range([start, end]: Offsets): Range {
+    const { line, column } = this.origin(end)
+    return { ...this.origin(start), end: { line, column } }
+  }
+}
+
+function unseenFault(file: string, text: string, { character, index }: Unseen): Diagnostic {
+  const before = text.slice(0, index).split('\n')
+  const at = { file, line: before.length, column: (before.at(-1)?.length ?? 0) + 1 }
+  return diagnostic(
+    at,
+    'bad-encoding',
+    `${nameOfCharacter(character)} cannot be seen, and has no place in a policy`,
+  )
+}
+
+/** The same characters, written as escapes: "\x1b". */
+function escapedFaults(doc: YamlDocument.Parsed, place: Places): Diagnostic[] {
+  const found: Diagnostic[] = []
+  visit(doc, {
+    Scalar(_, { value, range }) {
+      const unseen = typeof value === 'string' ? findUnseen(value) : null
+      if (unseen === null || !range) return
+      const message = `the text holds ${nameOfCharacter(unseen.character)}, which cannot be seen`
+      found.push(diagnostic(place.range([range[0], range[1]]), 'bad-text', message))
+    },
+  })
+  return found
+}
+
+function unresolvedAlias(doc: YamlDocument.Parsed): Offsets | null {
+  let found: Offsets | null = null
+  visit(doc, {
+    Alias(_, alias) {
+      if (alias.resolve(doc) !== undefined) return undefined
+      found = offsets(alias) ?? [0, 0]
+      return visit.BREAK
+    },
+  })
+  return found
+}
+
+function oneLine(text: string): string {
+  const line = (text.split(/[\n\r]/)[0] ?? '').replaceAll('\t', ' ')
+  return line.length > 200 ? `${line.slice(0, 197)}...` : line
+}
+
+function isEmpty({ contents }: YamlDocument.Parsed): boolean {
+  return contents === null || (isScalar(contents) && contents.source === '' && contents.tag === undefined)
 }
 
 function yamlCode(code: string): DiagnosticCode {

@@ -6,9 +6,9 @@ import { dirname, join, normalize } from 'node:path'
 import t from 'tap'
 import { parseConfig } from '../../src/config.ts'
 import { DIAGNOSTIC_CODES } from '../../src/policy/diagnostic.ts'
+import { policyJsonSchema } from '../../src/policy/json-schema.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
-import { DOCUMENT_SCHEMAS } from '../../src/policy/schema.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const NOW = Date.parse('2026-11-23T00:00:00Z')
@@ -35,7 +35,10 @@ t.test('every YAML example is sound', async (t) => {
         t.doesNotThrow(() => parseConfig(name, yaml), `${name}: ${first}`)
         continue
       }
-      const { model, diagnostics } = await loadPolicies(empty, { now: NOW, overlay: new Map([['example.yaml', yaml]]) })
+      const { model, diagnostics } = await loadPolicies(empty, {
+        now: NOW,
+        overlay: new Map([['example.yaml', yaml]]),
+      })
       t.same(
         diagnostics.filter(({ severity }) => severity === 'error'),
         [],
@@ -54,18 +57,78 @@ t.test('every YAML example is sound', async (t) => {
   t.ok(examples >= 6)
 })
 
-t.test('the policy reference names every field and every code', async (t) => {
+t.test('the policy reference names every code', async (t) => {
   const text = await readFile(join(ROOT, 'docs/policies.md'), 'utf8')
   for (const [code, meaning] of Object.entries(DIAGNOSTIC_CODES))
     t.ok(text.includes(`| \`${code}\` | ${meaning} |`), code)
-  const fields = (schema: { properties?: object; items?: object }): string[] =>
-    Object.entries<object>({
-      ...schema.properties,
-      ...(schema.items as { properties?: object } | undefined)?.properties,
-    }).flatMap(([key, value]) => [key, ...fields(value)])
-  for (const schema of Object.values(DOCUMENT_SCHEMAS)) {
-    for (const field of fields(schema as { properties?: object }))
-      t.match(text, new RegExp(`[\`.]${field}\`|\\b${field}:`), field)
+})
+
+interface Field {
+  readonly required: boolean
+  /** As the table writes it, without backticks; null: none. */
+  readonly default: string | null
+}
+
+interface Schema {
+  readonly default?: unknown
+  readonly required?: readonly string[]
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly items?: Schema
+}
+
+/** All fields of a schema by their dotted names; those of a sequence's entries after the sequence's own. */
+function fieldsOf(schema: Schema, path = ''): [string, Field][] {
+  return Object.entries(schema.properties ?? {}).flatMap(([key, field]) => {
+    const name = `${path}${key}`
+    const required = schema.required?.includes(key) ?? false
+    // A mapping's default is those of its fields.
+    const whole = field.properties === undefined && field.default !== undefined
+    const one: [string, Field] = [name, { required, default: whole ? String(field.default) : null }]
+    return [one, ...fieldsOf(field, `${name}.`), ...fieldsOf(field.items ?? {}, `${name}.`)]
+  })
+}
+
+/** The fields that the tables of a section name, several in one row where their meaning is one. */
+function tableFields(section: string): [string, Field][] {
+  return [
+    ...section.matchAll(/^\| field(?: of (?:an entry of )?`(\w+)`)? \|.*\n\|[-|]+\n((?:\|.*\n)+)/gm),
+  ].flatMap(([, of, rows = '']) =>
+    rows.split('\n').flatMap((row) => {
+      const [, names = '', , value = ''] = row.split(/(?<!\\)\|/).map((cell) => cell.trim())
+      const values = value.replaceAll('`', '').split(', ')
+      let parent = ''
+      return [...names.matchAll(/`([^`]+)`/g)].map(([, written = ''], index): [string, Field] => {
+        // `.window` after `spam_bot.attempts` is spam_bot's as well.
+        const name = written.startsWith('.') ? parent + written : written
+        parent = name.split('.').slice(0, -1).join('.')
+        const said = values.length > 1 ? values[index] : value.replaceAll('`', '')
+        // `everyone` and the like are words; what could be written into a file is not.
+        const literal = /`|\d/.test(value) ? (said ?? null) : null
+        return [
+          `${of === undefined ? '' : `${of}.`}${name}`,
+          { required: value === 'required', default: literal },
+        ]
+      })
+    }),
+  )
+}
+
+t.test('the tables of the policy reference are those of the schema', async (t) => {
+  const text = await readFile(join(ROOT, 'docs/policies.md'), 'utf8')
+  const { allOf } = policyJsonSchema() as {
+    allOf: { if: { properties: { kind: { const: string } } }; then: Schema }[]
+  }
+  t.equal(allOf.length, 5)
+  for (const { if: condition, then } of allOf) {
+    const kind = condition.properties.kind.const
+    const section = new RegExp(`^## ${kind}\n([\\s\\S]*?)^## `, 'm').exec(text)?.[1] ?? ''
+    const byName = ([a]: [string, Field], [b]: [string, Field]) => (a < b ? -1 : 1)
+    // These stand at the top of the page, for all kinds; and what holds only other fields has no row.
+    const groups = new Set(['kind', 'name', 'detection.spam_bot', 'detection.misconfigured'])
+    const expected = fieldsOf(then).filter(([name]) => !groups.has(name))
+    t.same(tableFields(section).sort(byName), expected.sort(byName), kind)
+    const example = /```yaml\n([\s\S]*?)```/.exec(section)?.[1] ?? ''
+    t.match(example, new RegExp(`^kind: ${kind}$`, 'm'), `${kind} has an example`)
   }
 })
 
