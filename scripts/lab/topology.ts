@@ -41,8 +41,10 @@ export const defaultPrefixes: Prefixes = {
 // or neighbour discovery, and a million destinations need one neighbour entry.
 const near = { ipv4: '169.254.25.1', ipv6: 'fe80::1' }
 const far = { ipv4: '169.254.25.2', ipv6: 'fe80::2' }
-const nearMac = (side: Side) => `02:25:00:00:0${sides.indexOf(side) + 1}:01`
-const farMac = (side: Side) => `02:25:00:00:0${sides.indexOf(side) + 1}:02`
+/** The hardware address of the gateway's end of a cable. */
+export const nearMac = (side: Side) => `02:25:00:00:0${sides.indexOf(side) + 1}:01`
+/** The hardware address of a side's end. */
+export const farMac = (side: Side) => `02:25:00:00:0${sides.indexOf(side) + 1}:02`
 
 /** The `ip -batch` text that makes the namespaces and the cables between them. */
 export function cables(name: (place: Place) => string): string {

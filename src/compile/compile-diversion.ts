@@ -9,7 +9,7 @@
 import { redirects } from '../policy/decide.ts'
 import type { Model, Policy } from '../policy/model.ts'
 import { EndingExemptions, untilChain } from './compile-exemptions.ts'
-import { attemptChain, networkTables, targetsOf } from './compile-policies.ts'
+import { attemptChain, boundForRelay, networkTables, targetsOf } from './compile-policies.ts'
 import { byMap, type Context, inSet, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
@@ -18,7 +18,7 @@ interface Diversion {
   readonly tables: readonly LookupTable[]
   readonly chains: readonly Chain[]
   readonly baseChains: readonly Chain[]
-  /** Rules for the front of the egress chain. */
+  /** Rules for the front of the egress chain, before it is asked what is outbound. */
   readonly egress: readonly Rule[]
 }
 
@@ -32,8 +32,9 @@ export function compileDiversion(model: Model, spared: readonly LookupTable[], c
   const networks = networkTables('divert', model.policies, (policy) =>
     redirects(policy) ? `divert-${policy.name}` : 'undiverted',
   )
+  const elsewhere = outboundOnly('not-leaving-by', context.options)
   const landed = networkTables('diverted', model.policies, (policy) =>
-    redirects(policy) ? `policy-${policy.name}` : 'not-ours',
+    redirects(policy) ? `${elsewhere.length > 0 ? 'landing' : 'policy'}-${policy.name}` : 'not-ours',
   )
   const ask: Rule[] = [
     ...[...spared, ...exempt.sets].map((table) => inSet(table, 'undiverted')),
@@ -45,12 +46,23 @@ export function compileDiversion(model: Model, spared: readonly LookupTable[], c
       { name: 'undiverted', base: null, rules: [{ rule: 'verdict', verdict: 'accept' }] },
       ...exempt.chains,
       ...model.policies.filter(redirects).flatMap((policy) => chainsOf(policy, context)),
+      ...(elsewhere.length > 0 ? model.policies.filter(redirects) : []).map(landingChain),
       // Somebody else's change of destination, such as a port forwarded to a customer's server.
       { name: 'not-ours', base: null, rules: [] },
       { name: 'diverted', base: null, rules: landed.map(byMap) },
     ],
     baseChains: baseChains(model, context, ask),
     egress: [{ rule: 'diverted', chain: 'diverted' }],
+  }
+
+  /** A relay need not be outside: whether a connection is outbound was asked before it was sent there. */
+  function landingChain(policy: Policy): Chain {
+    const rules: Rule[] = [
+      ...boundForRelay(policy),
+      ...elsewhere,
+      { rule: 'goto', chain: `policy-${policy.name}` },
+    ]
+    return { name: `landing-${policy.name}`, base: null, rules }
   }
 }
 

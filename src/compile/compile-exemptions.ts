@@ -43,7 +43,8 @@ export class EndingExemptions {
   }
 
   add(source: Prefix, destination: Prefix | null, time: number): void {
-    const pair = `${source.family}/${source.address}/${source.length}/${destination?.address}/${destination?.length}`
+    // Both families: 0.0.0.0/1 and ::/1 have the same number and length.
+    const pair = [source, destination].map((one) => `${one?.family}/${one?.address}/${one?.length}`).join(' ')
     const known = this.#ends.get(pair)
     if (known === undefined || known.time < time) this.#ends.set(pair, { source, destination, time })
   }

@@ -41,12 +41,17 @@ export function policyChains(policy: Policy, context: Context): Chain[] {
       rules: [
         // Also what was meant for that relay from the start, which conntrack does not call changed. A relay that the
         // policy no longer names gets nothing more.
-        ...targetsOf(policy).map((to): Rule => ({ rule: 'bound-for', to, chain: `landed-${policy.name}` })),
+        ...boundForRelay(policy),
         { rule: 'first', chain: `attempt-${policy.name}` },
         { rule: 'verdict', verdict: final },
       ],
     },
   ]
+}
+
+/** What comes to the policy's relay has landed. */
+export function boundForRelay(policy: Policy): Rule[] {
+  return targetsOf(policy).map((to): Rule => ({ rule: 'bound-for', to, chain: `landed-${policy.name}` }))
 }
 
 /** Where a policy sends connections, an address for each family that has one. */

@@ -3,7 +3,7 @@ import type { Model } from '../policy/model.ts'
 import { compileDiversion } from './compile-diversion.ts'
 import { compileExemptions } from './compile-exemptions.ts'
 import { networkTables, policyChains } from './compile-policies.ts'
-import { byMap, inSet, newContext, outboundOnly, relayUids } from './context.ts'
+import { byMap, FAMILIES, inSet, newContext, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { CompileOptions } from './options.ts'
 import type { Chain, LookupTable, Rule, Ruleset } from './ruleset.ts'
@@ -17,8 +17,9 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
   const policies = networkTables('policy', model.policies, ({ name }) => `policy-${name}`)
   const diversion = compileDiversion(model, [...relays, ...exemptions.always], context)
   const egress: Rule[] = [
-    ...outboundOnly('not-leaving-by', options),
+    ...FAMILIES.map((family): Rule => ({ rule: 'later-fragment', family })),
     ...diversion.egress,
+    ...outboundOnly('not-leaving-by', options),
     ...relays.map((table) => inSet(table, 'relayed')),
     ...exemptions.always.map((table) => inSet(table, 'exempted')),
     ...exemptions.sometimes.map(byMap),
@@ -79,7 +80,7 @@ function baseChains(model: Model, options: CompileOptions): Chain[] {
     const unique = relayUids(model, options)
     const rules: Rule[] = [
       { rule: 'loopback' },
-      ...(unique.length > 0 ? byUser(unique) : []),
+      ...(unique.length > 0 ? [...outboundOnly('not-leaving-by', options), ...byUser(unique)] : []),
       { rule: 'goto', chain: 'egress' },
     ]
     chains.push({ name: 'local', base: null, rules })

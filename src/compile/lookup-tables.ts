@@ -4,6 +4,9 @@ import type { Keys, LookupKey, LookupTable } from './ruleset.ts'
 
 type Key = number | bigint
 
+/** Stands for a part of a key that is not looked at: a length that no prefix has. */
+const NONE = 129
+
 interface Bucket {
   readonly name: string
   readonly key: LookupKey
@@ -15,7 +18,8 @@ interface Bucket {
 export class LookupTables {
   readonly #name: string
   readonly #via: LookupTable['via']
-  readonly #buckets = new Map<string, Bucket>()
+  /** By family and lengths as one number: it is asked for each of a million prefixes. */
+  readonly #buckets = new Map<number, Bucket>()
 
   constructor(name: string, via: LookupTable['via'] = 'goto') {
     this.#name = name
@@ -51,12 +55,13 @@ export class LookupTables {
   }
 
   #bucket(family: Family, source: number | null, destination: number | null, isMap: boolean): Bucket {
-    const lengths = [source ?? 'any', ...(destination === null ? [] : [destination])]
-    const name = `${this.#name}${family}-${lengths.join('-')}`
-    let bucket = this.#buckets.get(name)
+    const id = ((source ?? NONE) * (NONE + 1) + (destination ?? NONE)) * 8 + family
+    let bucket = this.#buckets.get(id)
     if (bucket === undefined) {
+      const lengths = [source ?? 'any', ...(destination === null ? [] : [destination])]
+      const name = `${this.#name}${family}-${lengths.join('-')}`
       bucket = { name, key: { family, source, destination }, values: [], targets: isMap ? [] : null }
-      this.#buckets.set(name, bucket)
+      this.#buckets.set(id, bucket)
     }
     return bucket
   }
@@ -77,8 +82,10 @@ function join(source: Prefix | null, destination: Prefix | null): Key {
 }
 
 function sortKeys(values: readonly Key[], key: LookupKey): Keys {
-  if (isNarrow(key)) return distinct(Uint32Array.from(values as readonly number[]).sort())
-  return [...new Set(values as readonly bigint[])].sort(compare)
+  if (isNarrow(key)) return distinct(new Uint32Array(values as readonly number[]).sort())
+  // No Set: V8 hashes the lowest 64 bits of a bigint alone, and IPv6 networks have only zeros there.
+  const sorted = [...(values as readonly bigint[])].sort(compare)
+  return sorted.filter((value, index) => index === 0 || sorted[index - 1] !== value)
 }
 
 function distinct(sorted: Uint32Array): Uint32Array {
@@ -94,12 +101,14 @@ function sortMap(
   targets: readonly string[],
   key: LookupKey,
 ): Pick<LookupTable, 'keys' | 'targets'> {
-  const latest = new Map<Key, string>(values.map((value, index) => [value, targets[index] ?? '']))
-  const sorted = [...latest].sort(([a], [b]) => compare(a, b))
-  const keys = sorted.map(([value]) => value)
+  const order = Uint32Array.from(values.keys()).sort(
+    (a, b) => compare(values[a] ?? 0, values[b] ?? 0) || a - b,
+  )
+  const latest = order.filter((at, index) => values[at] !== values[order[index + 1] ?? -1])
+  const keys = Array.from(latest, (at) => values[at] ?? 0)
   return {
     keys: isNarrow(key) ? Uint32Array.from(keys as number[]) : (keys as bigint[]),
-    targets: sorted.map(([, target]) => target),
+    targets: Array.from(latest, (at) => targets[at] ?? ''),
   }
 }
 

@@ -52,10 +52,19 @@ export function renderReplacement(ruleset: Ruleset): Script {
     appliedBlock(),
     ...chainsFirstToLast(ruleset.chains).map(chainBlock),
   ].join('\n')
-  const elements = ruleset.tables.flatMap((table) => elementCommands('add', table, allEntries(table)))
-  const content = `table ${TABLE} {\n${body}}\n${elements.map(line).join('')}`
-  const digest = createHash('sha256').update(content).digest('hex').slice(0, 32)
-  const text = `table ${TABLE}\ndelete table ${TABLE}\n${content}add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`
+  const content = [`table ${TABLE} {\n${body}}\n`]
+  for (const table of ruleset.tables) {
+    for (const command of elementCommands('add', table, table)) content.push(line(command))
+  }
+  const hash = createHash('sha256')
+  for (const part of content) hash.update(part)
+  const digest = hash.digest('hex').slice(0, 32)
+  // Put together once: of a million elements, each copy has 15 MB.
+  const text = [
+    `table ${TABLE}\ndelete table ${TABLE}\n`,
+    ...content,
+    `add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`,
+  ].join('')
   return { text, digest }
 }
 
@@ -80,9 +89,9 @@ export function renderDelta(delta: Delta, from: Script['digest'], to: Script['di
     ...filled.flatMap(({ name, rules }) =>
       rules.map((rule) => `add rule ${TABLE} ${name} ${ruleText(rule)}`),
     ),
-    ...delta.tables.flatMap(({ table, removed }) => elementCommands('delete', table, removed)),
-    ...delta.tables.flatMap(({ table, added }) => elementCommands('add', table, added)),
-    ...delta.addedTables.flatMap((table) => elementCommands('add', table, allEntries(table))),
+    ...delta.tables.flatMap(({ table, removed }) => elementCommands('delete', table, columns(removed))),
+    ...delta.tables.flatMap(({ table, added }) => elementCommands('add', table, columns(added))),
+    ...delta.addedTables.flatMap((table) => elementCommands('add', table, table)),
     ...delta.removedTables.map(
       ({ name, targets }) => `delete ${targets === null ? 'set' : 'map'} ${TABLE} ${name}`,
     ),
@@ -90,6 +99,20 @@ export function renderDelta(delta: Delta, from: Script['digest'], to: Script['di
     ...delta.removedTotals.map(({ id }) => `delete element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
     ...delta.removedChains.map(({ name }) => `delete chain ${TABLE} ${name}`),
     `add element ${TABLE} ${APPLIED_SET} { ${marks(to)} }`,
+  ]
+  return commands.map(line).join('')
+}
+
+/** Puts the chains and their rules back to what they should be, whatever is in them; sets and maps stay untouched. */
+export function renderChains(chains: readonly Chain[]): string {
+  const commands = [
+    ...chains.map(
+      ({ name, base }) => `add chain ${TABLE} ${name}${base === null ? '' : ` { ${hook(base)}; }`}`,
+    ),
+    ...chains.map(({ name }) => `flush chain ${TABLE} ${name}`),
+    ...chains.flatMap(({ name, rules }) =>
+      rules.map((rule) => `add rule ${TABLE} ${name} ${ruleText(rule)}`),
+    ),
   ]
   return commands.map(line).join('')
 }
@@ -179,6 +202,8 @@ function ruleText(rule: Rule): string {
       return `ct status dnat jump ${rule.chain}`
     case 'bound-for':
       return `${address(rule.to.family, 'daddr')} ${formatAddress(rule.to)} goto ${rule.chain}`
+    case 'later-fragment':
+      return rule.family === 4 ? 'ip frag-off & 0x1fff != 0 accept' : 'frag frag-off != 0 accept'
     case 'loopback':
       return 'oifname "lo" accept'
     case 'goto':
@@ -194,7 +219,8 @@ function ruleText(rule: Rule): string {
     case 'until':
       return `meta time >= ${rule.time} return`
     case 'not-first':
-      return `tcp flags & (fin | syn | rst | ack) != syn goto ${rule.chain}`
+      // Not the opposite of FIRST: there are servers to which a SYN with a FIN opens a connection, too.
+      return `tcp flags & (syn | ack) != syn goto ${rule.chain}`
     case 'below-rate': {
       const { set, family, rate, chain } = rule
       // The burst is the rate itself: "30/minute" lets 30 pass at once, then one every two seconds.
@@ -249,33 +275,48 @@ function address(family: 4 | 6, field: string): string {
   return `${family === 4 ? 'ip' : 'ip6'} ${field}`
 }
 
-function* allEntries({ keys, targets }: LookupTable): Generator<Entry> {
-  for (let i = 0; i < keys.length; i++) yield { key: keys[i] as Entry['key'], target: targets?.[i] ?? null }
+/** Keys and, for a map, the target of each at the same index: as a table has them. */
+interface Columns {
+  readonly keys: ArrayLike<Entry['key']>
+  readonly targets: ArrayLike<string | null> | null
+}
+
+function columns(entries: readonly Entry[]): Columns {
+  return { keys: entries.map(({ key }) => key), targets: entries.map(({ target }) => target) }
 }
 
 function elementCommands(
   verb: 'add' | 'delete',
   { name, key, via }: LookupTable,
-  entries: Iterable<Entry>,
+  { keys, targets }: Columns,
 ): string[] {
+  const textOf = keyText(key)
   const commands: string[] = []
-  let batch: string[] = []
-  const close = () => {
-    if (batch.length > 0) commands.push(`${verb} element ${TABLE} ${name} { ${batch.join(', ')} }`)
-    batch = []
+  for (let from = 0; from < keys.length; from += BATCH) {
+    const batch: string[] = []
+    for (let i = from; i < Math.min(from + BATCH, keys.length); i++) {
+      const text = textOf(keys[i] ?? 0)
+      const target = targets?.[i] ?? null
+      batch.push(target === null ? text : `${text} : ${via} ${target}`)
+    }
+    commands.push(`${verb} element ${TABLE} ${name} { ${batch.join(', ')} }`)
   }
-  for (const { key: value, target } of entries) {
-    const text = splitKey(key, value)
-      .map((part) => (typeof part === 'number' ? format4(part) : format6(part)))
-      .join(' . ')
-    batch.push(target === null ? text : `${text} : ${via} ${target}`)
-    if (batch.length === BATCH) close()
-  }
-  close()
   return commands
 }
 
-function mark(id: number): string {
+/** Chosen once for a table: most keys by far are IPv4 addresses, and need no splitting. */
+function keyText(key: LookupKey): (value: Entry['key']) => string {
+  if (key.family === 4 && (key.source === null || key.destination === null)) {
+    return (value) => format4(value as number)
+  }
+  return (value) =>
+    splitKey(key, value)
+      .map((part) => (typeof part === 'number' ? format4(part) : format6(part)))
+      .join(' . ')
+}
+
+/** A number as nft takes marks. */
+export function mark(id: number): string {
   return `0x${id.toString(16).padStart(8, '0')}`
 }
 

@@ -95,6 +95,11 @@ export type Rule =
   /** What had its destination changed visits the chain. */
   | { readonly rule: 'diverted'; readonly chain: string }
   | { readonly rule: 'bound-for'; readonly to: Prefix; readonly chain: string }
+  /**
+   * A fragment that is not the first has no ports. The kernel takes bytes of it for some all the same, of its payload in
+   * IPv4 and of its flow label in IPv6 (seen in 6.18), so it may have come here by mistake.
+   */
+  | { readonly rule: 'later-fragment'; readonly family: Family }
   /** What stays on this machine is not outbound. */
   | { readonly rule: 'loopback' }
   | { readonly rule: 'goto'; readonly chain: string }
@@ -108,7 +113,7 @@ export type Rule =
   | { readonly rule: 'by-map'; readonly table: string; readonly key: LookupKey }
   /** From this time on (seconds since the epoch) the rest of the chain is not for the packet. */
   | { readonly rule: 'until'; readonly time: number }
-  /** Anything but a connection's first packet goes to the chain. */
+  /** What can open no connection, because it has no SYN or has an ACK, goes to the chain. */
   | { readonly rule: 'not-first'; readonly chain: string }
   /** Sources below the rate go to the chain. Written so that a full set means "above". */
   | {

@@ -178,9 +178,9 @@ async function triedSources(inForce: InForce | null, enforcer: Enforcer): Promis
   const sets = inForce?.ruleset.learned.filter(({ holds }) => holds === 'counter') ?? []
   const tried: TriedSource[] = []
   for (const { name } of sets) {
-    for (const [address, attempts] of await enforcer.countSources(name)) {
+    for (const { address, packets } of await enforcer.countSources(name)) {
       const machine = machineIn(name, address)
-      if (machine !== null) tried.push({ machine, attempts })
+      if (machine !== null) tried.push({ machine, attempts: packets })
     }
   }
   return tried

@@ -5,7 +5,12 @@
 import { randomUUID } from 'node:crypto'
 import { Detector } from '../detect/detector.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
-import { type ChangeMonitor, type ForeignChange, startChangeMonitor } from '../kernel/change-monitor.ts'
+import {
+  type ChangeMonitor,
+  type Damage,
+  type ForeignChange,
+  startChangeMonitor,
+} from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
@@ -63,6 +68,7 @@ export class Monitor {
   #events: EventSource | null = null
   #changes: ChangeMonitor | null = null
   #healTimer: NodeJS.Timeout | null = null
+  #damage: Damage = 'rules'
   #lastHeal = 0
   #pause = 0
   #timer: NodeJS.Timeout | null = null
@@ -167,6 +173,7 @@ export class Monitor {
   /** Counts, tells, and heals: at once the first time, then more and more slowly. */
   #drifted(what: string, change: ForeignChange | null): void {
     this.#inSync = false
+    if (change?.damage !== 'rules') this.#damage = 'everything'
     if (this.#healTimer !== null) return
     this.#drift++
     const now = Date.now()
@@ -181,9 +188,11 @@ export class Monitor {
     await controller.exclusively(async () => {
       this.#lastHeal = Date.now()
       this.#healTimer = null
+      const damage = this.#damage
+      this.#damage = 'rules'
       try {
-        await enforcer.restore()
-        this.#loss.restart()
+        await enforcer.restore(damage)
+        if (damage === 'everything') this.#loss.restart()
         this.#inSync = true
       } catch (error) {
         log.unreadable(error as Error)

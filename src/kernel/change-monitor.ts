@@ -14,7 +14,11 @@ export interface ForeignChange {
   readonly program: string
   /** The first thing it did, as nft tells it. */
   readonly what: string
+  readonly damage: Damage
 }
+
+/** How much of our table somebody changed: rules of chains (or a chain that went), or anything else. */
+export type Damage = 'rules' | 'everything'
 
 export interface ChangeMonitorOptions {
   /** Whether a process is one that we started. */
@@ -30,6 +34,11 @@ export interface ChangeMonitor {
 
 const PAUSE = 1_000
 const MAX_WORDS = 200
+/** What can be put right by writing all rules anew. */
+const OF_RULES = /^(?:(?:add|insert|replace|delete) rule|delete chain) /
+/** After these nft 1.0.6 no longer knows sets that are there, and is silent about their elements: it must start anew. */
+const BLINDING = /^(?:add table|delete rule) /
+const OURS = new RegExp(` ${TABLE}(?: |$)`)
 const GENERATION = /^# new generation \d+ by process (\d+) \((.*)\)$/
 
 export function startChangeMonitor({ isOurs, onForeignChange, onEnd }: ChangeMonitorOptions): ChangeMonitor {
@@ -46,21 +55,23 @@ export function startChangeMonitor({ isOurs, onForeignChange, onEnd }: ChangeMon
     child = process_
     let renewed = false
     let touched: string | null = null
+    let damage: Damage = 'rules'
     createInterface({ input: process_.stdout }).on('line', (line) => {
       const generation = GENERATION.exec(line)
       if (generation === null) {
-        if (touched === null && line.includes(` ${TABLE}`)) touched = line.slice(0, MAX_WORDS)
+        if (OURS.test(line)) {
+          touched ??= line.slice(0, MAX_WORDS)
+          if (BLINDING.test(line)) renewed = true
+          if (!OF_RULES.test(line)) damage = 'everything'
+        }
         return
       }
       const pid = Number(generation[1])
       if (touched !== null && !isOurs(pid))
-        onForeignChange({ pid, program: generation[2] ?? '', what: touched })
-      // nft shows elements only of sets that it knows from its start: a table made anew asks for a new start.
-      if (touched?.startsWith(`add table ${TABLE}`)) {
-        renewed = true
-        process_.kill('SIGKILL')
-      }
+        onForeignChange({ pid, program: generation[2] ?? '', what: touched, damage })
+      if (renewed) process_.kill('SIGKILL')
       touched = null
+      damage = 'rules'
     })
     process_.on('error', () => {})
     process_.on('close', (code, signal) => {

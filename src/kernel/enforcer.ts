@@ -5,9 +5,11 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { difference, sizeOf } from '../compile/delta.ts'
-import { renderDelta, renderReplacement, type Script } from '../compile/nft-script.ts'
+import { renderChains, renderDelta, renderReplacement, type Script, TABLE } from '../compile/nft-script.ts'
+import { type LearnedElement, type Remembered, renderRemembered } from '../compile/remembered.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
 import { writeFileAtomically } from './atomic-file.ts'
+import type { Damage } from './change-monitor.ts'
 import { KernelError } from './kernel-error.ts'
 import type { KernelState, Nft } from './nft.ts'
 
@@ -29,6 +31,9 @@ interface InForce {
 
 export const BOOT_FILE = 'ruleset.nft'
 
+/** The first line makes sure that there is something to delete. */
+const REMOVAL = `table ${TABLE}\ndelete table ${TABLE}\n`
+
 /** One at a time: the caller sees to it that no two applies overlap. */
 export class Enforcer {
   readonly #nft: Nft
@@ -46,12 +51,31 @@ export class Enforcer {
     return this.#inForce
   }
 
-  /** Brings the kernel to the ruleset, or leaves it as it was. @throws KernelError */
+  /** Brings the kernel to the ruleset, also for the next boot; or leaves it as it was. @throws KernelError */
   async apply(ruleset: Ruleset): Promise<Applied> {
+    const applied = await this.applyUntilBoot(ruleset)
+    return { ...applied, bootFileError: await this.keepForBoot() }
+  }
+
+  /** The same, while the next boot brings what was kept for it before. @throws KernelError */
+  async applyUntilBoot(ruleset: Ruleset): Promise<Applied> {
     const script = renderReplacement(ruleset)
     const applied = await this.#change(ruleset, script)
     this.#inForce = { ruleset, digest: script.digest }
-    return { ...applied, digest: script.digest, bootFileError: await this.#keepForBoot(script) }
+    return { ...applied, digest: script.digest, bootFileError: null }
+  }
+
+  /** Keeps what is in force for the next boot; why it could not, or null. */
+  async keepForBoot(): Promise<Error | null> {
+    if (this.#stateDirectory === null || this.#inForce === null) return null
+    try {
+      const { text } = renderReplacement(this.#inForce.ruleset)
+      await mkdir(this.#stateDirectory, { recursive: true, mode: 0o750 })
+      await writeFileAtomically(join(this.#stateDirectory, BOOT_FILE), text, 0o640)
+      return null
+    } catch (error) {
+      return error as Error
+    }
   }
 
   /** What the kernel holds of ours now; null when there is no table. @throws KernelError */
@@ -59,9 +83,15 @@ export class Enforcer {
     return this.#nft.readState()
   }
 
-  /** Writes the table anew, whatever the kernel holds. @throws KernelError */
-  async restore(): Promise<void> {
-    if (this.#inForce !== null) await this.#nft.apply(renderReplacement(this.#inForce.ruleset).text)
+  /**
+   * Puts right what somebody else changed: rules alone cost what rules cost, anything else the whole table.
+   * @throws KernelError
+   */
+  async restore(damage: Damage): Promise<void> {
+    if (this.#inForce === null) return
+    const { ruleset } = this.#inForce
+    if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
+    await this.#replace(ruleset, renderReplacement(ruleset))
   }
 
   /**
@@ -77,6 +107,30 @@ export class Enforcer {
     return true
   }
 
+  /** Whether the kernel holds this ruleset; what cannot be read is not it. @throws KernelError */
+  async holds(digest: string): Promise<boolean> {
+    return (await this.#nft.readState().catch(unreadable))?.digest === digest
+  }
+
+  /** Somebody else has changed the kernel, with good reason: the next apply looks what it holds. */
+  forget(): void {
+    this.#inForce = null
+  }
+
+  /**
+   * What is kept for the next boot comes into force now; when nothing was ever kept, our table goes.
+   * @throws KernelError, or Error when what is kept cannot be read; then nothing has changed
+   */
+  async returnToBoot(): Promise<void> {
+    if (this.#stateDirectory === null) throw new Error('nothing is kept for the next boot')
+    const text = await readFile(join(this.#stateDirectory, BOOT_FILE), 'utf8').catch((error: Error) => {
+      if ('code' in error && error.code === 'ENOENT') return REMOVAL
+      throw error
+    })
+    await this.#nft.apply(text)
+    this.#inForce = null
+  }
+
   /** Whether a process is one that changes the kernel for us. */
   isOurs(pid: number): boolean {
     return this.#nft.isOurs(pid)
@@ -87,9 +141,9 @@ export class Enforcer {
     return (await this.#nft.readCounter(set, address)) ?? 0
   }
 
-  /** Packets of all machines in a learned set, by address. @throws KernelError */
-  countSources(set: string): Promise<ReadonlyMap<string, number>> {
-    return this.#nft.readCounters(set)
+  /** All machines in a learned set, and what was counted for them. @throws KernelError */
+  countSources(set: string): Promise<readonly LearnedElement[]> {
+    return this.#nft.readLearned(set)
   }
 
   async #change(ruleset: Ruleset, script: Script): Promise<Pick<Applied, 'how' | 'elements' | 'chains'>> {
@@ -100,34 +154,45 @@ export class Enforcer {
       if (state?.digest === script.digest) return { how: 'unchanged', elements: 0, chains: 0 }
     } else {
       const delta = difference(before.ruleset, ruleset)
-      if (delta !== null && (await this.#tryDelta(renderDelta(delta, before.digest, script.digest)))) {
+      if (delta !== null && (await this.#try(renderDelta(delta, before.digest, script.digest)))) {
         return { how: 'delta', ...sizeOf(delta) }
       }
     }
-    await this.#nft.apply(script.text)
+    await this.#replace(ruleset, script)
     const elements = ruleset.tables.reduce((sum, { keys }) => sum + keys.length, 0)
     return { how: 'replacement', elements, chains: ruleset.chains.length }
   }
 
-  /** False when the kernel does not hold what the delta starts from. */
-  async #tryDelta(text: string): Promise<boolean> {
+  /** What the kernel has counted and learned goes with the old table, and comes again in the same transaction. */
+  async #replace(ruleset: Ruleset, { text }: Script): Promise<void> {
+    const remembered = await this.#remember(ruleset)
+    try {
+      await this.#nft.apply(text + renderRemembered(ruleset, remembered))
+    } catch (error) {
+      // Rules without memory are better than none: it may be the memory that was refused.
+      if (!(error instanceof KernelError) || error.fault !== 'refused') throw error
+      await this.#nft.apply(text)
+    }
+  }
+
+  /** What cannot be read is forgotten: another nft may have written it. */
+  async #remember({ learned }: Ruleset): Promise<Remembered> {
+    const totals = (await this.#nft.readState().catch(unreadable))?.counters ?? new Map()
+    const sets = new Map<string, readonly LearnedElement[]>()
+    for (const { name } of totals.size > 0 ? learned.filter(({ holds }) => holds === 'counter') : []) {
+      sets.set(name, (await this.#nft.readLearned(name).catch(unreadable)) ?? [])
+    }
+    return { totals, learned: sets }
+  }
+
+  /** False when the kernel does not hold what the change starts from. */
+  async #try(text: string): Promise<boolean> {
     try {
       await this.#nft.apply(text)
       return true
     } catch (error) {
       if (error instanceof KernelError && error.fault === 'refused') return false
       throw error
-    }
-  }
-
-  async #keepForBoot({ text }: Script): Promise<Error | null> {
-    if (this.#stateDirectory === null) return null
-    try {
-      await mkdir(this.#stateDirectory, { recursive: true, mode: 0o750 })
-      await writeFileAtomically(join(this.#stateDirectory, BOOT_FILE), text, 0o640)
-      return null
-    } catch (error) {
-      return error as Error
     }
   }
 }

@@ -1,5 +1,6 @@
 /** The only place that starts `nft`. */
 import { APPLIED_SET, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
+import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
 import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
 
@@ -9,6 +10,8 @@ export interface KernelState {
   readonly digest: string | null
   /** Packets by the id of the total. */
   readonly totals: ReadonlyMap<number, number>
+  /** The same with bytes. */
+  readonly counters: ReadonlyMap<number, Counter>
 }
 
 export interface Nft {
@@ -18,8 +21,8 @@ export interface Nft {
   readState(): Promise<KernelState | null>
   /** Packets counted for one element of a learned set; null when it is not there. @throws KernelError */
   readCounter(set: string, address: string): Promise<number | null>
-  /** Packets counted for every element of a learned set, by address; empty when there is none. @throws KernelError */
-  readCounters(set: string): Promise<ReadonlyMap<string, number>>
+  /** Every element of a learned set of counters; none when there is no such set. @throws KernelError */
+  readLearned(set: string): Promise<readonly LearnedElement[]>
   /** Whether a process is an nft that was started here to change something. */
   isOurs(pid: number): boolean
 }
@@ -65,13 +68,17 @@ export function openNft(run: ProcessRunner): Nft {
     async readState() {
       // Two commands: nft 1.0.6 finds only the last of several sets listed at once.
       const [applied, totals] = await Promise.all([listSet(APPLIED_SET), listSet(TOTALS_SET)])
-      return applied === null || totals === null
-        ? null
-        : { digest: digestOf(applied), totals: countersOf(totals) }
+      if (applied === null || totals === null) return null
+      const counters = countersOf(totals)
+      const packets = new Map([...counters].map(([id, counter]) => [id, counter.packets]))
+      return { digest: digestOf(applied), totals: packets, counters }
     },
-    async readCounters(set) {
-      const elements = ((await listSet(set))?.elem ?? []) as readonly CountedElement[]
-      return new Map(elements.map(({ elem }) => [String(elem?.val), elem?.counter?.packets ?? 0]))
+    async readLearned(set) {
+      const elements = ((await listSet(set))?.elem ?? []) as readonly ListedElement[]
+      return elements.flatMap(({ elem }) => {
+        const { val, counter, expires = 0 } = elem ?? {}
+        return typeof val === 'string' ? [{ address: val, ...counterOf(counter), expires }] : []
+      })
     },
     async readCounter(set, address) {
       const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], READ_TIMEOUT)
@@ -116,13 +123,21 @@ function parseSet(text: string): ListedSet {
   }
 }
 
-interface CountedElement {
-  readonly elem?: { readonly val?: unknown; readonly counter?: { readonly packets?: number } }
+interface ListedElement {
+  readonly elem?: {
+    readonly val?: unknown
+    readonly counter?: Partial<Counter>
+    readonly expires?: number
+  }
 }
 
-function countersOf({ elem = [] }: ListedSet): Map<number, number> {
-  const counted = elem as readonly CountedElement[]
-  return new Map(counted.map(({ elem: item }) => [Number(item?.val), item?.counter?.packets ?? 0]))
+function countersOf({ elem = [] }: ListedSet): Map<number, Counter> {
+  const counted = elem as readonly ListedElement[]
+  return new Map(counted.map(({ elem: item }) => [Number(item?.val), counterOf(item?.counter)]))
+}
+
+function counterOf({ packets = 0, bytes = 0 }: Partial<Counter> = {}): Counter {
+  return { packets, bytes }
 }
 
 function digestOf({ elem = [] }: ListedSet): string | null {

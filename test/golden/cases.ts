@@ -31,7 +31,7 @@ export interface GoldenPacket {
   /** The local user who sends, on the gateway itself; null: forwarded. */
   readonly user: string | null
   readonly verdict: (typeof VERDICTS)[number]
-  /** null: what follows from the verdict and the policy's action. */
+  /** null: what follows from the verdict and the policy's action. Said where that is not plain to see. */
   readonly expect: Outcome | null
 }
 
@@ -39,11 +39,21 @@ export interface GoldenCase {
   readonly name: string
   readonly diagnostics: readonly Diagnostic[]
   /** The compiled policies; null when there are errors. */
-  readonly compiled: { readonly model: Model; readonly ruleset: Ruleset; readonly text: string } | null
+  readonly compiled: Compiled | null
+  /** What `expected.nft` says; null when it is not there. */
+  readonly expected: string | null
   readonly packets: readonly GoldenPacket[]
 }
 
-const FOLDER = fileURLToPath(new URL('.', import.meta.url))
+export interface Compiled {
+  readonly model: Model
+  readonly gateway: CompileOptions
+  readonly ruleset: Ruleset
+  readonly text: string
+}
+
+/** Where the cases are. */
+export const FOLDER = fileURLToPath(new URL('.', import.meta.url))
 
 /** The names of the cases, in their order. */
 export async function caseNames(): Promise<string[]> {
@@ -59,14 +69,21 @@ export function expectedFile(name: string): string {
   return join(FOLDER, name, 'expected.nft')
 }
 
-/** Reads one case, and compiles it for a time (milliseconds since the epoch). */
-export async function readCase(name: string, now: number): Promise<GoldenCase> {
-  const folder = join(FOLDER, name)
+/** Reads one case, and compiles it for a time (milliseconds since the epoch); `compiler` may be a broken one. */
+export async function readCase(
+  name: string,
+  now: number,
+  compiler = compile,
+  folder = join(FOLDER, name),
+): Promise<GoldenCase> {
   const { model, diagnostics } = await loadPolicies(join(folder, 'policies'), { now })
   const packets = readPackets(await readFile(join(folder, 'packets.yaml'), 'utf8'))
-  if (model === null) return { name, diagnostics, compiled: null, packets }
-  const ruleset = compile(model, await readOptions(folder, model))
-  return { name, diagnostics, compiled: { model, ruleset, text: renderReplacement(ruleset).text }, packets }
+  const expected = await readFile(join(folder, 'expected.nft'), 'utf8').catch(() => null)
+  if (model === null) return { name, diagnostics, compiled: null, expected, packets }
+  const gateway = await readOptions(folder, model)
+  const ruleset = compiler(model, gateway)
+  const compiled = { model, gateway, ruleset, text: renderReplacement(ruleset).text }
+  return { name, diagnostics, compiled, expected, packets }
 }
 
 async function readOptions(folder: string, model: Model): Promise<CompileOptions> {

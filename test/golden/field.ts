@@ -2,11 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Lab, openLab } from '../../scripts/lab/lab.ts'
 import type { Attempt, Probe } from '../../scripts/lab/probe.ts'
-import { defaultPrefixes, gatewayAddress } from '../../scripts/lab/topology.ts'
+import { defaultPrefixes, gatewayAddress, gatewayInterface, type Side } from '../../scripts/lab/topology.ts'
 import { type Nft, openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { findUserIds } from '../../src/kernel/users.ts'
-import type { Decision } from '../../src/policy/decide.ts'
 import { contains, formatPrefix, type Prefix, parsePrefix } from '../../src/policy/prefix.ts'
 
 export interface Field {
@@ -24,7 +23,8 @@ export interface Field {
   close(): Promise<void>
 }
 
-const SUBSCRIBERS = ['100.64.0.0/10', '10.0.0.0/8', '2001:db8:100::/40', '2001:db8:200::/48']
+/** What lives behind `inside0` of a field's lab. */
+export const SUBSCRIBERS = ['100.64.0.0/10', '10.0.0.0/8', '2001:db8:100::/40', '2001:db8:200::/48']
 
 /** Where packets to these ports arrive. */
 export const PORTS = [24, 25, 26, 465, 587, 2525] as const
@@ -37,6 +37,18 @@ const RELAYS = prefixesOf(defaultPrefixes.relays)
 /** True for the addresses the gateway itself speaks from. */
 export function isGateway(address: Prefix): boolean {
   return OWN.some((own) => contains(own, address))
+}
+
+/** Behind which cable of the gateway an address lives. */
+export function sideOf(address: Prefix): Side {
+  const within = (prefixes: readonly Prefix[]) => prefixes.some((prefix) => contains(prefix, address))
+  return within(INSIDE) ? 'subscribers' : within(RELAYS) ? 'relays' : 'internet'
+}
+
+/** Whether the gateway would call a packet to there outbound: what stays on it never is. */
+export function isOutbound(destination: Prefix, outsideInterfaces: readonly string[]): boolean {
+  if (isGateway(destination)) return false
+  return outsideInterfaces.length === 0 || outsideInterfaces.includes(gatewayInterface[sideOf(destination)])
 }
 
 /** Fails without root: what these tests promise can be shown in no other way. */
@@ -76,8 +88,8 @@ async function field(lab: Lab, echo: boolean): Promise<Field> {
     inGateway,
     nft: openNft(inGateway),
     async probe(source, user) {
-      const within = (prefixes: readonly Prefix[]) => prefixes.some((prefix) => contains(prefix, source))
-      if (!isGateway(source)) return within(INSIDE) ? subscribers! : within(RELAYS) ? relays! : internet!
+      if (!isGateway(source))
+        return { subscribers: subscribers!, relays: relays!, internet: internet! }[sideOf(source)]
       if (user === null || user === 'root') return gateway!
       const known = users.get(user) ?? userProbe(user)
       users.set(user, known)
@@ -111,18 +123,6 @@ async function field(lab: Lab, echo: boolean): Promise<Field> {
 
 interface CountedElement {
   readonly elem: { readonly val: string; readonly counter: { readonly packets: number } }
-}
-
-/** Where a packet is accepted that is let through: at its destination, or at the relay it is sent to instead. */
-export function arrival(
-  packet: { source: Prefix; destination: Prefix; port: number },
-  decision: Decision,
-): string {
-  const { from, to, port } = attemptOf(packet)
-  if (decision.verdict !== 'redirect') return `${from} > ${to} ${port}`
-  const { redirect } = decision.document
-  const target = packet.source.family === 4 ? redirect?.target4 : redirect?.target6
-  return `${from} > ${target ? formatPrefix(target) : 'nowhere'} ${port}`
 }
 
 /** What a probe is asked. */
