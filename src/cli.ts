@@ -75,6 +75,31 @@ command('plan [dir]', 'say what an apply would change')
     exit = await plan(dir ?? null, { ...common(options), from, markdown })
   })
 
+command(
+  'import <file>',
+  'turn nft or iptables rules, or a list of relays, into policy documents (-: standard input)',
+)
+  .option(
+    '--format <name>',
+    'nft (nft -j list ruleset), iptables (iptables-save) or relays; default: by its look',
+  )
+  .option('--output <dir>', 'write the documents into a new directory')
+  .option('--as <kind>', 'what becomes of who may send to anywhere: relay or exemption; default: what fits')
+  .option(
+    '--local <prefixes>',
+    "this machine's own addresses, where its rules differ from those for others",
+    gather,
+  )
+  .option('--behind <interface=prefixes>', 'what lies behind an interface that rules name', gather)
+  .action(async (file: string, options: Options & { local?: string[]; behind?: string[] }) => {
+    const { importFile } = await import('./commands/import.ts')
+    exit = await importFile(file, { ...options, json: options.json === true })
+  })
+
+function gather(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
 command('apply [dir]', 'bring the policies into force').action(
   async (dir: string | undefined, options: Options) => {
     const { apply } = await import('./commands/apply.ts')
