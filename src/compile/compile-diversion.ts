@@ -70,14 +70,10 @@ export function compileDiversion(model: Model, spared: readonly LookupTable[], c
 function sparedExemptions({ exemptions }: Model) {
   const rated = new LookupTables('spared')
   const ending = new EndingExemptions('spared-until')
-  for (const { sources, destinations, rate, expires } of exemptions) {
-    if (rate === null && expires === null) continue
-    for (const source of sources) {
-      for (const destination of destinations ?? [null]) {
-        if (expires === null) rated.add(source, destination)
-        else ending.add(source, destination, Math.floor(expires / 1000))
-      }
-    }
+  for (const exemption of exemptions) {
+    const { sources, destinations, rate, expires } = exemption
+    if (expires !== null) ending.add(exemption, expires)
+    else if (rate !== null) rated.add(sources, destinations)
   }
   const { tables, times } = ending.finish()
   return {

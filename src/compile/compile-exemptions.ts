@@ -1,6 +1,5 @@
 /** Exemptions: who may send although governed, to where, how much, and until when. */
 import type { Exemption } from '../policy/model.ts'
-import type { Prefix } from '../policy/prefix.ts'
 import { type Context, FAMILIES } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
@@ -19,13 +18,9 @@ export function compileExemptions(exemptions: readonly Exemption[], context: Con
   for (const exemption of exemptions) {
     const { sources, destinations, rate, expires, name } = exemption
     if (rate !== null) chains.push(ratedChain(exemption, context))
-    for (const source of sources) {
-      for (const destination of destinations ?? [null]) {
-        if (rate !== null) limited.add(source, destination, `rated-${name}`)
-        else if (expires === null) always.add(source, destination)
-        else ending.add(source, destination, Math.floor(expires / 1000))
-      }
-    }
+    if (rate !== null) limited.add(sources, destinations, `rated-${name}`)
+    else if (expires === null) always.add(sources, destinations)
+    else ending.add(exemption, expires)
   }
   const { tables, times } = ending.finish()
   chains.push(...times.map((time) => untilChain('until', time, 'exempted')))
@@ -35,28 +30,26 @@ export function compileExemptions(exemptions: readonly Exemption[], context: Con
 /** Where several exemptions cover the same pair, the latest end counts. */
 export class EndingExemptions {
   readonly #name: string
-  readonly #ends = new Map<string, { source: Prefix; destination: Prefix | null; time: number }>()
+  readonly #ends: { exemption: Exemption; time: number }[] = []
 
   /** The name of the tables, and of the chain for each end: `until`, `until-TIME`. */
   constructor(name: string) {
     this.#name = name
   }
 
-  add(source: Prefix, destination: Prefix | null, time: number): void {
-    // Both families: 0.0.0.0/1 and ::/1 have the same number and length.
-    const pair = [source, destination].map((one) => `${one?.family}/${one?.address}/${one?.length}`).join(' ')
-    const known = this.#ends.get(pair)
-    if (known === undefined || known.time < time) this.#ends.set(pair, { source, destination, time })
+  /** `expires` is in milliseconds since the epoch. */
+  add(exemption: Exemption, expires: number): void {
+    this.#ends.push({ exemption, time: Math.floor(expires / 1000) })
   }
 
   finish(): { tables: LookupTable[]; times: number[] } {
     const tables = new LookupTables(this.#name, 'jump')
-    const times = new Set<number>()
-    for (const { source, destination, time } of this.#ends.values()) {
-      tables.add(source, destination, `${this.#name}-${time}`)
-      times.add(time)
+    // The later one stands in a map, so the latest end comes last.
+    this.#ends.sort((a, b) => a.time - b.time)
+    for (const { exemption, time } of this.#ends) {
+      tables.add(exemption.sources, exemption.destinations, `${this.#name}-${time}`)
     }
-    return { tables: tables.finish(), times: [...times].sort((a, b) => a - b) }
+    return { tables: tables.finish(), times: [...new Set(this.#ends.map(({ time }) => time))] }
   }
 }
 

@@ -23,7 +23,7 @@ export function networkTables(
 ): LookupTable[] {
   const tables = new LookupTables(name)
   for (const policy of policies) {
-    for (const network of policy.networks) tables.add(network, null, chainOf(policy))
+    tables.add(policy.networks, null, chainOf(policy))
   }
   return tables.finish()
 }

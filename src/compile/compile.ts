@@ -47,10 +47,8 @@ function compileRelays({ relays }: Model): LookupTable[] {
   const senders = new LookupTables('relay')
   const receivers = new LookupTables('submit')
   for (const { addresses, clients } of relays) {
-    for (const address of addresses) {
-      senders.add(address, null)
-      for (const client of clients ?? [null]) receivers.add(client, address)
-    }
+    senders.add(addresses, null)
+    receivers.add(clients, addresses)
   }
   return [...senders.finish(), ...receivers.finish()]
 }

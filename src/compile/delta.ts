@@ -1,6 +1,8 @@
 /** What leads from one ruleset to another: the smallest change, or null when only a replacement will do. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Chain, LearnedSet, LookupTable, Ruleset, Total } from './ruleset.ts'
+import { compare } from '../policy/prefix-set.ts'
+import { countElements, flatten, lookUp } from './lookup-tables.ts'
+import type { Chain, Key, LearnedSet, LookupTable, Ruleset, Total } from './ruleset.ts'
 
 export interface Delta {
   readonly tables: readonly TableDelta[]
@@ -23,7 +25,7 @@ export interface TableDelta {
 }
 
 export interface Entry {
-  readonly key: number | bigint
+  readonly key: Key
   readonly target: string | null
 }
 
@@ -35,8 +37,7 @@ export function difference(from: Ruleset, to: Ruleset): Delta | null {
   const chains = pair(from.chains, to.chains, ({ name }) => name)
   if (learned.kept.some(([before, after]) => !isDeepStrictEqual(before, after))) return null
   if (chains.kept.some(([before, after]) => !isDeepStrictEqual(before.base, after.base))) return null
-  if (tables.kept.some(([before, after]) => (before.targets === null) !== (after.targets === null)))
-    return null
+  if (tables.kept.some(([before, after]) => before.isMap !== after.isMap)) return null
   return {
     tables: tables.kept.map(([before, after]) => entries(before, after)).filter(isChange),
     addedTables: tables.added,
@@ -56,30 +57,71 @@ export function difference(from: Ruleset, to: Ruleset): Delta | null {
 /** How many elements and chains a delta touches. */
 export function sizeOf(delta: Delta): { elements: number; chains: number } {
   const inTables = delta.tables.reduce((sum, { added, removed }) => sum + added.length + removed.length, 0)
-  const whole = [...delta.addedTables, ...delta.removedTables].reduce((sum, { keys }) => sum + keys.length, 0)
+  const whole = [...delta.addedTables, ...delta.removedTables].reduce(
+    (sum, table) => sum + countElements(table),
+    0,
+  )
   return {
     elements: inTables + whole,
     chains: delta.addedChains.length + delta.changedChains.length + delta.removedChains.length,
   }
 }
 
-/** Both tables are sorted, so one walk along them finds every difference. */
+/** Look-ups of single keys that are less work than sorting all of both tables. */
+const MAX_LOOK_UPS = 5_000_000
+
+/** What both tables share is passed over; the keys of the other parts are looked up in both. */
 function entries(from: LookupTable, to: LookupTable): TableDelta {
+  const [old, now] = [new Set(from.parts), new Set(to.parts)]
+  const changed = [
+    ...from.parts.filter((part) => !now.has(part)),
+    ...to.parts.filter((part) => !old.has(part)),
+  ]
+  // In a map the later of two parts stands: what both share must also come in the same order.
+  const [kept, still] = [from.parts.filter((part) => now.has(part)), to.parts.filter((part) => old.has(part))]
+  const isMoved = from.isMap && kept.some((part, at) => part !== still[at])
+  const keys = changed.reduce((sum, part) => sum + part.keys.length, 0)
+  if (isMoved || keys * (from.parts.length + to.parts.length) > MAX_LOOK_UPS) return walk(from, to)
+  const removed: Entry[] = []
+  const added: Entry[] = []
+  const seen = new Set<string>()
+  for (const part of changed) {
+    for (const key of part.keys) {
+      const text = String(key)
+      if (changed.length > 1) {
+        if (seen.has(text)) continue
+        seen.add(text)
+      }
+      const [before, after] = [lookUp(from, key), lookUp(to, key)]
+      if (before?.target === after?.target) continue
+      if (before !== null) removed.push({ key, target: before.target })
+      if (after !== null) added.push({ key, target: after.target })
+    }
+  }
+  return { table: to, removed: removed.sort(byKey), added: added.sort(byKey) }
+}
+
+/** Both tables in the order of their keys, side by side. */
+function walk(before: LookupTable, after: LookupTable): TableDelta {
+  const [from, to] = [flatten(before), flatten(after)]
   const removed: Entry[] = []
   const added: Entry[] = []
   for (let i = 0, j = 0; i < from.keys.length || j < to.keys.length; ) {
-    const before = from.keys[i]
-    const after = to.keys[j]
-    const order =
-      before === undefined ? 1 : after === undefined || before < after ? -1 : before > after ? 1 : 0
+    const old = from.keys[i]
+    const now = to.keys[j]
+    const order = old === undefined ? 1 : now === undefined || old < now ? -1 : old > now ? 1 : 0
     if (order !== 0 || from.targets?.[i] !== to.targets?.[j]) {
-      if (order <= 0 && before !== undefined) removed.push({ key: before, target: from.targets?.[i] ?? null })
-      if (order >= 0 && after !== undefined) added.push({ key: after, target: to.targets?.[j] ?? null })
+      if (order <= 0 && old !== undefined) removed.push({ key: old, target: from.targets?.[i] ?? null })
+      if (order >= 0 && now !== undefined) added.push({ key: now, target: to.targets?.[j] ?? null })
     }
     if (order <= 0) i++
     if (order >= 0) j++
   }
-  return { table: to, removed, added }
+  return { table: after, removed, added }
+}
+
+function byKey(a: Entry, b: Entry): number {
+  return compare(a.key, b.key)
 }
 
 function isChange({ added, removed }: TableDelta): boolean {

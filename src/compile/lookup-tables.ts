@@ -1,25 +1,25 @@
 /** Sorts prefixes into one table for each length in use, and tells the order in which to look them up. */
-import type { Family, Prefix } from '../policy/prefix.ts'
-import type { Keys, LookupKey, LookupTable } from './ruleset.ts'
+import { addressBits, type Family } from '../policy/prefix.ts'
+import { compare, distinct4, distinct6, holds, type PrefixSet } from '../policy/prefix-set.ts'
+import type { Key, Keys, LookupKey, LookupTable, TablePart } from './ruleset.ts'
 
-type Key = number | bigint
-
-/** Stands for a part of a key that is not looked at: a length that no prefix has. */
-const NONE = 129
+/** What a set of prefixes, or of pairs, brings to one table. */
+interface Share {
+  readonly key: LookupKey
+  readonly keys: Keys
+}
 
 interface Bucket {
-  readonly name: string
   readonly key: LookupKey
-  readonly values: Key[]
-  readonly targets: string[] | null
+  readonly parts: TablePart[]
 }
 
 /** Gathers prefixes (or pairs of them) under one name: `exempt` becomes `exempt4-24`, `exempt6-64-48`, … */
 export class LookupTables {
   readonly #name: string
   readonly #via: LookupTable['via']
-  /** By family and lengths as one number: it is asked for each of a million prefixes. */
-  readonly #buckets = new Map<number, Bucket>()
+  readonly #buckets = new Map<string, Bucket>()
+  #isMap = false
 
   constructor(name: string, via: LookupTable['via'] = 'goto') {
     this.#name = name
@@ -27,24 +27,27 @@ export class LookupTables {
   }
 
   /**
-   * Adds a source prefix, a destination prefix or a pair. A pair of unlike families matches no packet and is passed
-   * over. Targets make it a map; when a key comes twice with targets, the later one stands.
+   * Adds sources, destinations or all pairs of them. A pair of unlike families matches no packet and is passed over.
+   * Targets make it a map; when a key comes twice with targets, the later one stands.
    */
-  add(source: Prefix | null, destination: Prefix | null, target: string | null = null): void {
-    const family = source?.family ?? destination?.family
-    if (family === undefined || (destination !== null && destination.family !== family)) return
-    const bucket = this.#bucket(family, source?.length ?? null, destination?.length ?? null, target !== null)
-    bucket.values.push(join(source, destination))
-    if (target !== null) bucket.targets?.push(target)
+  add(sources: PrefixSet | null, destinations: PrefixSet | null, target: string | null = null): void {
+    this.#isMap = target !== null
+    for (const { key, keys } of sharesOf(sources, destinations)) {
+      const name = tableName(this.#name, key)
+      const bucket = this.#buckets.get(name) ?? { key, parts: [] }
+      this.#buckets.set(name, bucket)
+      bucket.parts.push(partOf(keys, target))
+    }
   }
 
   /** Sorted: longest source first, then longest destination; a look-up in this order finds the longest match. */
   finish(): LookupTable[] {
-    const tables = [...this.#buckets.values()].map(({ name, key, values, targets }) => ({
+    const tables = [...this.#buckets].map(([name, { key, parts }]) => ({
       name,
       key,
       via: this.#via,
-      ...(targets === null ? { keys: sortKeys(values, key), targets } : sortMap(values, targets, key)),
+      isMap: this.#isMap,
+      parts,
     }))
     return tables.sort(
       (a, b) =>
@@ -53,69 +56,123 @@ export class LookupTables {
         (b.key.destination ?? -1) - (a.key.destination ?? -1),
     )
   }
+}
 
-  #bucket(family: Family, source: number | null, destination: number | null, isMap: boolean): Bucket {
-    const id = ((source ?? NONE) * (NONE + 1) + (destination ?? NONE)) * 8 + family
-    let bucket = this.#buckets.get(id)
-    if (bucket === undefined) {
-      const lengths = [source ?? 'any', ...(destination === null ? [] : [destination])]
-      const name = `${this.#name}${family}-${lengths.join('-')}`
-      bucket = { name, key: { family, source, destination }, values: [], targets: isMap ? [] : null }
-      this.#buckets.set(id, bucket)
+/** All keys of a table, ascending and distinct, and of a map the target of each at the same index. */
+export interface Flat {
+  readonly keys: Keys
+  readonly targets: ArrayLike<string> | null
+}
+
+/** The parts of a table as one. Costs as much as the table has keys, unless it has one part. */
+export function flatten({ key, isMap, parts }: LookupTable): Flat {
+  const [only] = parts
+  if (only !== undefined && parts.length === 1) {
+    return {
+      keys: only.keys,
+      targets: isMap ? Array<string>(only.keys.length).fill(only.target ?? '') : null,
     }
-    return bucket
   }
+  const all: Key[] = []
+  const owners: number[] = []
+  for (const [owner, { keys }] of parts.entries()) {
+    for (const value of keys) {
+      all.push(value)
+      if (isMap) owners.push(owner)
+    }
+  }
+  if (!isMap)
+    return {
+      keys: narrow(key)
+        ? distinct4(new Uint32Array(all as number[]).sort())
+        : distinct6(all.sort(compare) as bigint[]),
+      targets: null,
+    }
+  const order = Uint32Array.from(all.keys()).sort((a, b) => compare(all[a] ?? 0, all[b] ?? 0) || a - b)
+  const latest = order.filter((at, index) => all[at] !== all[order[index + 1] ?? -1])
+  const keys = Array.from(latest, (at) => all[at] ?? 0)
+  return {
+    keys: narrow(key) ? new Uint32Array(keys as number[]) : (keys as bigint[]),
+    targets: Array.from(latest, (at) => parts[owners[at] ?? 0]?.target ?? ''),
+  }
+}
+
+/** How many elements the kernel has of a table. */
+export function countElements(table: LookupTable): number {
+  const [only] = table.parts
+  return only !== undefined && table.parts.length === 1 ? only.keys.length : flatten(table).keys.length
+}
+
+/** Whether a table has a key, and, if it is a map, where that leads; the later part stands. */
+export function lookUp({ parts }: LookupTable, key: Key): TablePart | null {
+  for (let at = parts.length - 1; at >= 0; at--) {
+    const part = parts[at]
+    if (part !== undefined && holds(part.keys, key)) return part
+  }
+  return null
 }
 
 /** Splits a table's key into addresses again, source first. */
 export function splitKey(key: LookupKey, value: Key): Key[] {
   if (key.source === null || key.destination === null) return [value]
   const pair = BigInt(value)
-  const bits = key.family === 4 ? 32n : 128n
+  const bits = BigInt(addressBits(key.family))
   const [source, destination] = [pair >> bits, pair & ((1n << bits) - 1n)]
   return key.family === 4 ? [Number(source), Number(destination)] : [source, destination]
 }
 
-function join(source: Prefix | null, destination: Prefix | null): Key {
-  if (source === null || destination === null) return (source ?? destination)?.address ?? 0
-  return (BigInt(source.address) << (source.family === 4 ? 32n : 128n)) | BigInt(destination.address)
+function tableName(stem: string, { family, source, destination }: LookupKey): string {
+  return [`${stem}${family}`, source ?? 'any', ...(destination === null ? [] : [destination])].join('-')
 }
 
-function sortKeys(values: readonly Key[], key: LookupKey): Keys {
-  if (isNarrow(key)) return distinct(new Uint32Array(values as readonly number[]).sort())
-  // No Set: V8 hashes the lowest 64 bits of a bigint alone, and IPv6 networks have only zeros there.
-  const sorted = [...(values as readonly bigint[])].sort(compare)
-  return sorted.filter((value, index) => index === 0 || sorted[index - 1] !== value)
-}
+/** Pairs are made once for the same two sets: a compile costs what is new in it. */
+const PAIRS = new WeakMap<PrefixSet, WeakMap<PrefixSet, readonly Share[]>>()
 
-function distinct(sorted: Uint32Array): Uint32Array {
-  let length = 0
-  for (const value of sorted) {
-    if (length === 0 || sorted[length - 1] !== value) sorted[length++] = value
+function sharesOf(sources: PrefixSet | null, destinations: PrefixSet | null): readonly Share[] {
+  if (sources === null || destinations === null) {
+    return (
+      (sources ?? destinations)?.parts.map(({ family, length, addresses }) => {
+        const key = { family, source: sources && length, destination: destinations && length }
+        return { key, keys: addresses }
+      }) ?? []
+    )
   }
-  return length === sorted.length ? sorted : sorted.slice(0, length)
+  const known = PAIRS.get(sources) ?? new WeakMap<PrefixSet, readonly Share[]>()
+  PAIRS.set(sources, known)
+  const shares = known.get(destinations) ?? pairsOf(sources, destinations)
+  known.set(destinations, shares)
+  return shares
 }
 
-function sortMap(
-  values: readonly Key[],
-  targets: readonly string[],
-  key: LookupKey,
-): Pick<LookupTable, 'keys' | 'targets'> {
-  const order = Uint32Array.from(values.keys()).sort(
-    (a, b) => compare(values[a] ?? 0, values[b] ?? 0) || a - b,
+function pairsOf(sources: PrefixSet, destinations: PrefixSet): Share[] {
+  return sources.parts.flatMap((from) =>
+    destinations.parts.flatMap((to) => {
+      if (from.family !== to.family) return []
+      const keys: bigint[] = []
+      for (const source of from.addresses) {
+        for (const destination of to.addresses) keys.push(join(from.family, source, destination))
+      }
+      return { key: { family: from.family, source: from.length, destination: to.length }, keys }
+    }),
   )
-  const latest = order.filter((at, index) => values[at] !== values[order[index + 1] ?? -1])
-  const keys = Array.from(latest, (at) => values[at] ?? 0)
-  return {
-    keys: isNarrow(key) ? Uint32Array.from(keys as number[]) : (keys as bigint[]),
-    targets: Array.from(latest, (at) => targets[at] ?? ''),
-  }
 }
 
-function isNarrow(key: LookupKey): boolean {
+/** The same keys with the same target are the same part, by which two rulesets see what they have in common. */
+const PARTS = new WeakMap<Keys, Map<string | null, TablePart>>()
+
+function partOf(keys: Keys, target: string | null): TablePart {
+  const known = PARTS.get(keys) ?? new Map<string | null, TablePart>()
+  PARTS.set(keys, known)
+  const part = known.get(target) ?? Object.freeze({ keys, target })
+  known.set(target, part)
+  return part
+}
+
+function join(family: Family, source: Key, destination: Key): bigint {
+  return (BigInt(source) << BigInt(addressBits(family))) | BigInt(destination)
+}
+
+/** Whether keys fit 32 bits. */
+function narrow(key: LookupKey): boolean {
   return key.family === 4 && (key.source === null || key.destination === null)
-}
-
-function compare(a: Key, b: Key): number {
-  return a < b ? -1 : a > b ? 1 : 0
 }

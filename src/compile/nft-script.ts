@@ -7,10 +7,11 @@
 import { createHash } from 'node:crypto'
 import { format4, format6, formatAddress, mask4, mask6 } from '../policy/prefix.ts'
 import type { Delta, Entry } from './delta.ts'
-import { splitKey } from './lookup-tables.ts'
+import { flatten, splitKey } from './lookup-tables.ts'
 import type {
   BaseChain,
   Chain,
+  Keys,
   LearnedSet,
   Limit,
   LookupKey,
@@ -45,6 +46,49 @@ export interface Script {
  * `destroy` would say the same, but nft 1.0.6 does not know it.
  */
 export function renderReplacement(ruleset: Ruleset): Script {
+  const digest = digestOf(ruleset)
+  const parts = [`table ${TABLE}\ndelete table ${TABLE}\n`, frame(ruleset)]
+  for (const table of ruleset.tables) {
+    for (const command of elementCommands('add', table, flatten(table))) parts.push(line(command))
+  }
+  parts.push(`add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`)
+  // Put together once: of a million elements, each copy has 15 MB.
+  return { text: parts.join(''), digest }
+}
+
+/**
+ * The digest by which a ruleset is recognised in the kernel: 128 bits in hexadecimal. Of everything but the elements
+ * the text is digested, so that a release that writes rules in another way does not take the old ones for its own.
+ */
+export function digestOf(ruleset: Ruleset): string {
+  const hash = createHash('sha256').update(frame(ruleset))
+  for (const { name, parts } of ruleset.tables) {
+    hash.update(`${name}\n`)
+    // In whatever order the documents were read.
+    for (const part of parts.map(({ keys, target }) => `${digestOfKeys(keys)} ${target}`).sort()) {
+      hash.update(`${part}\n`)
+    }
+  }
+  return hash.digest('hex').slice(0, 32)
+}
+
+/** A list is digested once, however many rulesets it is in. */
+const DIGESTS = new WeakMap<Keys, string>()
+
+function digestOfKeys(keys: Keys): string {
+  let digest = DIGESTS.get(keys)
+  if (digest === undefined) {
+    const hash = createHash('sha256')
+    if (keys instanceof Uint32Array) hash.update(keys)
+    else for (const key of keys) hash.update(`${key} `)
+    digest = hash.digest('base64')
+    DIGESTS.set(keys, digest)
+  }
+  return digest
+}
+
+/** The table with all but its elements. */
+function frame(ruleset: Ruleset): string {
   const body = [
     ...ruleset.tables.map(tableBlock),
     ...ruleset.learned.map(learnedBlock),
@@ -52,27 +96,14 @@ export function renderReplacement(ruleset: Ruleset): Script {
     appliedBlock(),
     ...chainsFirstToLast(ruleset.chains).map(chainBlock),
   ].join('\n')
-  const content = [`table ${TABLE} {\n${body}}\n`]
-  for (const table of ruleset.tables) {
-    for (const command of elementCommands('add', table, table)) content.push(line(command))
-  }
-  const hash = createHash('sha256')
-  for (const part of content) hash.update(part)
-  const digest = hash.digest('hex').slice(0, 32)
-  // Put together once: of a million elements, each copy has 15 MB.
-  const text = [
-    `table ${TABLE}\ndelete table ${TABLE}\n`,
-    ...content,
-    `add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`,
-  ].join('')
-  return { text, digest }
+  return `table ${TABLE} {\n${body}}\n`
 }
 
 /**
  * Turns one ruleset in the kernel into another. The transaction deletes the mark of the old one, so it fails as a
  * whole when the kernel holds something else.
  */
-export function renderDelta(delta: Delta, from: Script['digest'], to: Script['digest']): string {
+export function renderDelta(delta: Delta, from: string, to: string): string {
   const reset = [...delta.changedChains, ...delta.removedChains]
   const filled = [...delta.addedChains, ...delta.changedChains]
   const commands = [
@@ -91,10 +122,8 @@ export function renderDelta(delta: Delta, from: Script['digest'], to: Script['di
     ),
     ...delta.tables.flatMap(({ table, removed }) => elementCommands('delete', table, columns(removed))),
     ...delta.tables.flatMap(({ table, added }) => elementCommands('add', table, columns(added))),
-    ...delta.addedTables.flatMap((table) => elementCommands('add', table, table)),
-    ...delta.removedTables.map(
-      ({ name, targets }) => `delete ${targets === null ? 'set' : 'map'} ${TABLE} ${name}`,
-    ),
+    ...delta.addedTables.flatMap((table) => elementCommands('add', table, flatten(table))),
+    ...delta.removedTables.map(({ name, isMap }) => `delete ${isMap ? 'map' : 'set'} ${TABLE} ${name}`),
     ...delta.removedLearned.map(({ name }) => `delete set ${TABLE} ${name}`),
     ...delta.removedTotals.map(({ id }) => `delete element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
     ...delta.removedChains.map(({ name }) => `delete chain ${TABLE} ${name}`),
@@ -118,18 +147,18 @@ export function renderChains(chains: readonly Chain[]): string {
 }
 
 function tableBlock(table: LookupTable): string {
-  const keyword = table.targets === null ? 'set' : 'map'
+  const keyword = table.isMap ? 'map' : 'set'
   return block(`${keyword} ${table.name}`, [tableType(table)])
 }
 
 function declaration(table: LookupTable): string {
-  return `add ${table.targets === null ? 'set' : 'map'} ${TABLE} ${table.name} { ${tableType(table)}; }`
+  return `add ${table.isMap ? 'map' : 'set'} ${TABLE} ${table.name} { ${tableType(table)}; }`
 }
 
-function tableType({ key, targets }: LookupTable): string {
+function tableType({ key, isMap }: LookupTable): string {
   const address = key.family === 4 ? 'ipv4_addr' : 'ipv6_addr'
   const both = key.source !== null && key.destination !== null
-  return `type ${both ? `${address} . ${address}` : address}${targets === null ? '' : ' : verdict'}`
+  return `type ${both ? `${address} . ${address}` : address}${isMap ? ' : verdict' : ''}`
 }
 
 function learnedBlock(set: LearnedSet): string {

@@ -23,19 +23,28 @@ export interface LookupKey {
 }
 
 /**
- * A hash set of prefixes of one length (or pair of lengths), or, with `targets`, a map from them to chains. Interval
+ * A hash set of prefixes of one length (or pair of lengths), or a map from them to chains. Interval
  * sets would hold all lengths in one, but cost a read-back of everything for each element that is added.
  */
 export interface LookupTable {
   readonly name: string
   readonly key: LookupKey
-  /** Sorted and distinct: addresses, or source and destination side by side in one number. */
-  readonly keys: Keys
-  /** The chain for the key at the same index; null: a plain set. */
-  readonly targets: readonly string[] | null
+  readonly isMap: boolean
+  /** What the documents bring to it; of two that have the same key in a map, the later one stands. */
+  readonly parts: readonly TablePart[]
   /** How a target is reached: a jump may come back and go on with the next look-up, a goto does not. */
   readonly via: 'jump' | 'goto'
 }
+
+/** Shared by all rulesets that have it, and never changed. */
+export interface TablePart {
+  /** Ascending and distinct: addresses, or source and destination side by side in one number. */
+  readonly keys: Keys
+  /** The chain that they lead to; null in a plain set. */
+  readonly target: string | null
+}
+
+export type Key = number | bigint
 
 /** IPv4 look-ups by one address fit 32 bits, and there may be millions of them; all others are bigints. */
 export type Keys = Uint32Array | readonly bigint[]

@@ -253,8 +253,8 @@ class Edges {
     }
   }
 
-  addPrefixes(prefixes: readonly Prefix[]): void {
-    this.add(prefixes.filter(({ family }) => family === this.#family).map((prefix) => rangeOf(prefix)))
+  addPrefixes(prefixes: Iterable<Prefix>): void {
+    this.add([...prefixes].filter(({ family }) => family === this.#family).map((prefix) => rangeOf(prefix)))
   }
 
   /** What never goes out to anywhere is left out: loopback, and IPv4 dressed up as IPv6. */
@@ -279,9 +279,9 @@ function ruleCount({ chains }: Firewall): number {
 
 function weightOf({ policies, relays, exemptions }: Model): number {
   let count = 0
-  for (const { networks } of policies) count += networks.length
-  for (const { addresses, clients } of relays) count += 2 * addresses.length + (clients?.length ?? 0)
-  for (const { sources, destinations } of exemptions) count += sources.length + (destinations?.length ?? 0)
+  for (const { networks } of policies) count += networks.size
+  for (const { addresses, clients } of relays) count += 2 * addresses.size + (clients?.size ?? 0)
+  for (const { sources, destinations } of exemptions) count += sources.size + (destinations?.size ?? 0)
   return count
 }
 

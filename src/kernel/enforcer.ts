@@ -5,7 +5,8 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { difference, sizeOf } from '../compile/delta.ts'
-import { renderChains, renderDelta, renderReplacement, type Script, TABLE } from '../compile/nft-script.ts'
+import { countElements } from '../compile/lookup-tables.ts'
+import { digestOf, renderChains, renderDelta, renderReplacement, TABLE } from '../compile/nft-script.ts'
 import { type LearnedElement, type Remembered, renderRemembered } from '../compile/remembered.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
 import { writeFileAtomically } from './atomic-file.ts'
@@ -59,10 +60,10 @@ export class Enforcer {
 
   /** The same, while the next boot brings what was kept for it before. @throws KernelError */
   async applyUntilBoot(ruleset: Ruleset): Promise<Applied> {
-    const script = renderReplacement(ruleset)
-    const applied = await this.#change(ruleset, script)
-    this.#inForce = { ruleset, digest: script.digest }
-    return { ...applied, digest: script.digest, bootFileError: null }
+    const digest = digestOf(ruleset)
+    const applied = await this.#change(ruleset, digest)
+    this.#inForce = { ruleset, digest }
+    return { ...applied, digest, bootFileError: null }
   }
 
   /** Keeps what is in force for the next boot; why it could not, or null. */
@@ -91,7 +92,7 @@ export class Enforcer {
     if (this.#inForce === null) return
     const { ruleset } = this.#inForce
     if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
-    await this.#replace(ruleset, renderReplacement(ruleset))
+    await this.#replace(ruleset)
   }
 
   /**
@@ -146,25 +147,26 @@ export class Enforcer {
     return this.#nft.readLearned(set)
   }
 
-  async #change(ruleset: Ruleset, script: Script): Promise<Pick<Applied, 'how' | 'elements' | 'chains'>> {
+  async #change(ruleset: Ruleset, digest: string): Promise<Pick<Applied, 'how' | 'elements' | 'chains'>> {
     const before = this.#inForce
-    if (before === null || before.digest === script.digest) {
+    if (before === null || before.digest === digest) {
       // A restarted service finds its own work and leaves it alone, with all its counters.
       const state = await this.#nft.readState().catch(unreadable)
-      if (state?.digest === script.digest) return { how: 'unchanged', elements: 0, chains: 0 }
+      if (state?.digest === digest) return { how: 'unchanged', elements: 0, chains: 0 }
     } else {
       const delta = difference(before.ruleset, ruleset)
-      if (delta !== null && (await this.#try(renderDelta(delta, before.digest, script.digest)))) {
+      if (delta !== null && (await this.#try(renderDelta(delta, before.digest, digest)))) {
         return { how: 'delta', ...sizeOf(delta) }
       }
     }
-    await this.#replace(ruleset, script)
-    const elements = ruleset.tables.reduce((sum, { keys }) => sum + keys.length, 0)
+    await this.#replace(ruleset)
+    const elements = ruleset.tables.reduce((sum, table) => sum + countElements(table), 0)
     return { how: 'replacement', elements, chains: ruleset.chains.length }
   }
 
   /** What the kernel has counted and learned goes with the old table, and comes again in the same transaction. */
-  async #replace(ruleset: Ruleset, { text }: Script): Promise<void> {
+  async #replace(ruleset: Ruleset): Promise<void> {
+    const { text } = renderReplacement(ruleset)
     const remembered = await this.#remember(ruleset)
     try {
       await this.#nft.apply(text + renderRemembered(ruleset, remembered))

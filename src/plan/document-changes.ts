@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Origin } from '../policy/diagnostic.ts'
 import type { Loaded } from '../policy/load.ts'
-import { formatPrefix, type Prefix } from '../policy/prefix.ts'
+import { PrefixSet } from '../policy/prefix-set.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 
 export interface DocumentChange {
@@ -17,6 +17,8 @@ export interface DocumentChange {
   /** Of a changed list, how many prefixes come and go. */
   readonly prefixes: { readonly added: number; readonly removed: number } | null
 }
+
+const NONE = PrefixSet.of([])
 
 /** In the order of kinds and names. A document that only moves to another file has not changed. */
 export function documentChanges(before: Loaded, after: Loaded): DocumentChange[] {
@@ -65,16 +67,16 @@ function changedKeys(before: object, after: object): string[] {
 }
 
 /** null when they hold the same. */
-function countPrefixes(before: readonly Prefix[] = [], after: readonly Prefix[] = []) {
-  const [old, now] = [new Set(before.map(formatPrefix)), new Set(after.map(formatPrefix))]
-  const added = countMissing(now, old)
-  const removed = countMissing(old, now)
+function countPrefixes(before = NONE, after = NONE) {
+  if (before === after) return null
+  const added = countMissing(after, before)
+  const removed = countMissing(before, after)
   return added + removed === 0 ? null : { added, removed }
 }
 
-function countMissing(these: ReadonlySet<string>, those: ReadonlySet<string>): number {
+function countMissing(these: PrefixSet, those: PrefixSet): number {
   let missing = 0
-  for (const one of these) if (!those.has(one)) missing++
+  for (const prefix of these) if (!those.has(prefix)) missing++
   return missing
 }
 

@@ -1,5 +1,6 @@
 /** What a change means for the kernel: elements and rules that come and go. */
 import { difference } from '../compile/delta.ts'
+import { countElements } from '../compile/lookup-tables.ts'
 import type { Chain, LookupTable, Ruleset } from '../compile/ruleset.ts'
 
 export interface RuleChanges {
@@ -19,7 +20,8 @@ export function ruleChanges(before: Ruleset, after: Ruleset): RuleChanges {
   const delta = difference(before, after)
   const names = (chains: readonly Chain[]) => chains.map(({ name }) => name)
   const rules = (chains: readonly Chain[]) => chains.reduce((sum, chain) => sum + chain.rules.length, 0)
-  const keys = (tables: readonly LookupTable[]) => tables.reduce((sum, table) => sum + table.keys.length, 0)
+  const keys = (tables: readonly LookupTable[]) =>
+    tables.reduce((sum, table) => sum + countElements(table), 0)
   if (delta === null) {
     return {
       how: 'replacement',

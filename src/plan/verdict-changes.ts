@@ -2,6 +2,7 @@
 import { AddressRanges } from '../policy/address-ranges.ts'
 import type { Model } from '../policy/model.ts'
 import { addressBits, type Family, formatPrefix, type Prefix } from '../policy/prefix.ts'
+import { PrefixSet } from '../policy/prefix-set.ts'
 import { prefixesOf } from './prefixes-of-range.ts'
 import { type Verdict, type VerdictMap, verdictAt, verdictMap } from './verdict-map.ts'
 
@@ -117,65 +118,77 @@ function isNext(last: Address, start: Address): boolean {
 interface NamedDestination {
   readonly destination: Prefix
   /** Whose packets to it may change. */
-  readonly sources: readonly Prefix[]
+  readonly sources: PrefixSet
 }
 
-const EVERYBODY: readonly Prefix[] = [
+const EVERYBODY = PrefixSet.of([
   { family: 4, address: 0, length: 0 },
   { family: 6, address: 0n, length: 0 },
-]
+])
 
 /** The destinations of relays and exemptions that are not the same in both models, and who may go there. */
 function namedDestinations(before: Model, after: Model): NamedDestination[] {
   const [old, now] = [statements(before), statements(after)]
-  const found = new Map<string, { destination: Prefix; sources: Prefix[] }>()
+  const found = new Map<string, { destination: Prefix; sources: PrefixSet[] }>()
   const note = (these: Statements, those: Statements) => {
-    for (const [id, { destinations, sources, text }] of these) {
-      if (those.get(id)?.text === text) continue
-      for (const destination of destinations) {
+    for (const [id, one] of these) {
+      if (isSame(one, those.get(id))) continue
+      for (const destination of one.destinations) {
         if (destination.length === 0) continue
         const key = formatPrefix(destination)
         const known = found.get(key) ?? { destination, sources: [] }
-        for (const source of sources) known.sources.push(source)
+        known.sources.push(one.sources)
         found.set(key, known)
       }
     }
   }
   note(old, now)
   note(now, old)
-  return [...found.values()]
+  return [...found.values()].map(({ destination, sources }) => ({
+    destination,
+    sources: PrefixSet.union(sources),
+  }))
 }
 
-type Statements = Map<string, { destinations: readonly Prefix[]; sources: readonly Prefix[]; text: string }>
+/** Who may go where, and until when. */
+interface Statement {
+  readonly sources: PrefixSet
+  readonly destinations: PrefixSet
+  readonly expires: number | null
+}
+
+type Statements = ReadonlyMap<string, Statement>
 
 function statements({ relays, exemptions }: Model): Statements {
-  const found: Statements = new Map()
-  const text = (...parts: readonly (readonly Prefix[] | number | null)[]) =>
-    parts.map((part) => (Array.isArray(part) ? part.map(formatPrefix).join(' ') : String(part))).join('|')
+  const found = new Map<string, Statement>()
   for (const { name, addresses, clients } of relays) {
-    found.set(`relay ${name}`, {
-      destinations: addresses,
-      sources: clients ?? EVERYBODY,
-      text: text(addresses, clients),
-    })
+    found.set(`relay ${name}`, { destinations: addresses, sources: clients ?? EVERYBODY, expires: null })
   }
   for (const { name, sources, destinations, expires } of exemptions) {
-    if (destinations === null) continue
-    found.set(`exemption ${name}`, { destinations, sources, text: text(sources, destinations, expires) })
+    if (destinations !== null) found.set(`exemption ${name}`, { destinations, sources, expires })
   }
   return found
 }
 
+function isSame(one: Statement, other: Statement | undefined): boolean {
+  return (
+    one.expires === other?.expires &&
+    one.sources.equals(other.sources) &&
+    one.destinations.equals(other.destinations)
+  )
+}
+
 /** The model as far as it concerns these sources: so that one exemption costs no walk over a million prefixes. */
-function within(model: Model, sources: readonly Prefix[]): Model {
+function within(model: Model, sources: PrefixSet): Model {
   const ranges = AddressRanges.of(sources)
-  const near = (prefixes: readonly Prefix[]) => prefixes.filter((prefix) => ranges.overlaps(prefix))
+  const near = (prefixes: PrefixSet) =>
+    PrefixSet.of([...prefixes].filter((prefix) => ranges.overlaps(prefix)))
   return {
     ...model,
     policies: model.policies.map((policy) => ({ ...policy, networks: near(policy.networks) })),
     exemptions: model.exemptions.flatMap((exemption) => {
       const close = near(exemption.sources)
-      return close.length === 0 ? [] : [{ ...exemption, sources: close }]
+      return close.size === 0 ? [] : [{ ...exemption, sources: close }]
     }),
   }
 }

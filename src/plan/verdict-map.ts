@@ -6,10 +6,10 @@ import { AddressRanges, lastOf } from '../policy/address-ranges.ts'
 import { type Decision, isInForce, verdictOf } from '../policy/decide.ts'
 import type { Model } from '../policy/model.ts'
 import { networksInOrder } from '../policy/networks-in-order.ts'
-import { addressBits, contains, type Family, type Prefix } from '../policy/prefix.ts'
+import { addressBits, type Family, type Prefix } from '../policy/prefix.ts'
+import { type Address, PrefixSet } from '../policy/prefix-set.ts'
 
 export type Verdict = Decision['verdict']
-type Address = number | bigint
 
 /** Ascending first addresses of ranges, each with its verdict; together they are the whole address space. */
 export interface VerdictMap {
@@ -52,26 +52,23 @@ function allowedSources(
   family: Family,
   destination: Prefix | null,
   now: number,
-): Prefix[] {
+): PrefixSet {
   const everybody: Prefix =
     family === 4 ? { family, address: 0, length: 0 } : { family, address: 0n, length: 0 }
-  const found: Prefix[] = []
-  const add = (prefixes: readonly Prefix[]) => {
-    for (const prefix of prefixes) if (prefix.family === family) found.push(prefix)
-  }
-  const goesThere = (destinations: readonly Prefix[]) =>
-    destinations.some((one) =>
-      destination === null ? one.family === family && one.length === 0 : contains(one, destination),
-    )
+  const found: PrefixSet[] = []
+  const goesThere = (destinations: PrefixSet) =>
+    destination === null ? destinations.has(everybody) : destinations.contains(destination)
   for (const { addresses, clients } of relays) {
-    add(addresses)
-    if (goesThere(addresses)) add(clients ?? [everybody])
+    found.push(addresses)
+    if (goesThere(addresses)) found.push(clients ?? PrefixSet.of([everybody]))
   }
   for (const exemption of exemptions) {
     const { sources, destinations } = exemption
-    if (isInForce(exemption, now) && (destinations === null || goesThere(destinations))) add(sources)
+    if (isInForce(exemption, now) && (destinations === null || goesThere(destinations))) {
+      found.push(sources)
+    }
   }
-  return found
+  return PrefixSet.union(found)
 }
 
 /** Steps 5 and 6: the policy whose network is the longest match, by a walk with a stack of those around. */
@@ -86,7 +83,10 @@ function governedMap({ policies }: Model, family: Family): VerdictMap {
       map.from(after(top.last), around())
     }
   }
-  for (const { network, owner } of networksInOrder(policies, family)) {
+  for (const { network, owner } of networksInOrder(
+    policies.map(({ networks }) => networks),
+    family,
+  )) {
     const policy = policies[owner]
     if (policy === undefined) continue
     closeBefore(network.address)

@@ -3,8 +3,7 @@
  * another: what a reader of the policies would see at a glance, at a million prefixes.
  */
 import { addressBits, type Family, mask4, mask6, type Prefix } from './prefix.ts'
-
-type Address = number | bigint
+import { type Address, type PrefixSet, rankOf } from './prefix-set.ts'
 
 interface Ranges {
   readonly first: ArrayLike<Address>
@@ -14,18 +13,18 @@ interface Ranges {
 const EMPTY: Ranges = { first: [], last: [] }
 
 /** Lists are shared by the documents that name them; so is the work of merging them. */
-const KNOWN = new WeakMap<readonly Prefix[], AddressRanges>()
+const KNOWN = new WeakMap<PrefixSet, AddressRanges>()
 
 export class AddressRanges {
   readonly #four: Ranges
   readonly #six: Ranges
 
-  private constructor(prefixes: readonly Prefix[]) {
+  private constructor(prefixes: PrefixSet) {
     this.#four = merge4(prefixes)
     this.#six = merge6(prefixes)
   }
 
-  static of(prefixes: readonly Prefix[]): AddressRanges {
+  static of(prefixes: PrefixSet): AddressRanges {
     let ranges = KNOWN.get(prefixes)
     if (ranges === undefined) {
       ranges = new AddressRanges(prefixes)
@@ -61,21 +60,9 @@ export function lastOf(prefix: Prefix): Address {
     : prefix.address | (mask6(addressBits(6)) ^ mask6(prefix.length))
 }
 
-/** How many of the ascending values are not above the given one. */
-export function rankOf(values: ArrayLike<Address>, value: Address): number {
-  let low = 0
-  let high = values.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if ((values[middle] ?? 0) <= value) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
 /** Sorted as one number each, address before length: a million of them take a tenth of a second. */
-function merge4(prefixes: readonly Prefix[]): Ranges {
-  const keys = new Float64Array(prefixes.length)
+function merge4(prefixes: PrefixSet): Ranges {
+  const keys = new Float64Array(prefixes.size)
   let count = 0
   for (const { family, address, length } of prefixes) if (family === 4) keys[count++] = address * 64 + length
   if (count === 0) return EMPTY
@@ -98,8 +85,8 @@ function merge4(prefixes: readonly Prefix[]): Ranges {
   return { first: Uint32Array.from(first), last: Uint32Array.from(last) }
 }
 
-function merge6(prefixes: readonly Prefix[]): Ranges {
-  const sorted = prefixes
+function merge6(prefixes: PrefixSet): Ranges {
+  const sorted = [...prefixes]
     .filter((prefix) => prefix.family === 6)
     .sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.length - b.length))
   const first: bigint[] = []

@@ -12,6 +12,7 @@ import {
   type Thresholds,
 } from './model.ts'
 import { addressBits, type Family, type Prefix, parsePrefix } from './prefix.ts'
+import { PrefixSet } from './prefix-set.ts'
 import type { Document, ExemptionDocument, PolicyDocument, RelayDocument, TestDocument } from './schema.ts'
 import { suggest } from './suggest.ts'
 import type { SourceDocument } from './yaml-source.ts'
@@ -24,13 +25,16 @@ export interface LocatedDocument {
 /** Source and destination prefixes multiply; beyond this many pairs a document would flood the kernel. */
 const MAX_PAIRS = 1_000_000
 
+/** What sequences of documents became, as long as the documents live. */
+const RESOLVED = new WeakMap<readonly string[], { lists: readonly PrefixSet[]; set: PrefixSet }>()
+
 /**
  * Builds the model. `lists` has the prefixes of every list by name. An expired exemption stays in the model: nothing
  * depends on when it was read.
  */
 export function buildModel(
   documents: readonly LocatedDocument[],
-  lists: ReadonlyMap<string, readonly Prefix[]>,
+  lists: ReadonlyMap<string, PrefixSet>,
 ): { model: Model; diagnostics: readonly Diagnostic[] } {
   const build = new Build(lists)
   const policies: Policy[] = []
@@ -72,11 +76,13 @@ export function buildModel(
 
 class Build {
   readonly diagnostics: Diagnostic[] = []
-  readonly #lists: ReadonlyMap<string, readonly Prefix[]>
+  readonly #lists: ReadonlyMap<string, PrefixSet>
   readonly #names = new Map<string, Origin>()
   readonly #relays = new Map<string, Relay>()
+  /** Of each relay, as they are written. */
+  readonly #addresses = new Map<string, readonly string[]>()
 
-  constructor(lists: ReadonlyMap<string, readonly Prefix[]>) {
+  constructor(lists: ReadonlyMap<string, PrefixSet>) {
     this.#lists = lists
   }
 
@@ -112,13 +118,24 @@ class Build {
       this.#report(at, 'dangling-relay', message)
       return null
     }
-    const single = (family: Family) =>
-      relay.addresses.find((a) => a.family === family && a.length === addressBits(family)) ?? null
-    const redirect = { relay: name, target4: single(4), target6: single(6) }
+    const entries = this.#addresses.get(name) ?? []
+    const redirect = { relay: name, target4: this.#single(entries, 4), target6: this.#single(entries, 6) }
     if (redirect.target4 === null && redirect.target6 === null) {
       this.#report(at, 'redirect-target', `relay ${name} has no single address to send connections to`)
     }
     return Object.freeze(redirect)
+  }
+
+  #single(entries: readonly string[], family: Family): Prefix | null {
+    const isSingle = (prefix: Prefix) => prefix.family === family && prefix.length === addressBits(family)
+    for (const entry of entries) {
+      const prefix = prefixOf(entry)
+      if (prefix !== null && isSingle(prefix)) return prefix
+      const part = this.#lists.get(entry.slice(1))?.parts.find((one) => one.family === family)
+      if (part?.length !== addressBits(family)) continue
+      return { family, address: part.addresses[0], length: part.length } as Prefix
+    }
+    return null
   }
 
   relay(document: RelayDocument, source: SourceDocument): Relay {
@@ -135,6 +152,7 @@ class Build {
       users,
     })
     this.#relays.set(relay.name, relay)
+    this.#addresses.set(relay.name, document.addresses)
     return relay
   }
 
@@ -153,34 +171,26 @@ class Build {
     })
   }
 
-  #resolve(entries: readonly string[]): readonly Prefix[] {
-    const prefixes: Prefix[] = []
-    for (const entry of entries) {
-      if (!entry.startsWith('@')) {
-        const prefix = parsePrefix(entry)
-        if (typeof prefix !== 'string') prefixes.push(prefix)
-        continue
-      }
-      // A list that does not exist has been reported where it is named.
-      const list = this.#lists.get(entry.slice(1)) ?? []
-      if (entries.length === 1) {
-        // A million prefixes are shared, not copied.
-        return list
-      }
-      for (const prefix of list) prefixes.push(prefix)
+  /** A sequence that is the same, with lists that are the same, is the same set: what was made of it stays known. */
+  #resolve(entries: readonly string[]): PrefixSet {
+    // A list that does not exist has been reported where it is named.
+    const lists = entries.flatMap((entry) =>
+      entry.startsWith('@') ? (this.#lists.get(entry.slice(1)) ?? []) : [],
+    )
+    const known = RESOLVED.get(entries)
+    if (known?.lists.length === lists.length && lists.every((list, index) => list === known.lists[index])) {
+      return known.set
     }
-    return Object.freeze(prefixes)
+    const own = PrefixSet.of(entries.flatMap((entry) => prefixOf(entry) ?? []))
+    const set = PrefixSet.union(own.size > 0 ? [own, ...lists] : lists)
+    RESOLVED.set(entries, { lists, set })
+    return set
   }
 
-  #checkPairs(
-    one: readonly Prefix[],
-    other: readonly Prefix[] | null,
-    pointer: string,
-    source: SourceDocument,
-  ): void {
-    const pairs = one.length * (other?.length ?? 1)
+  #checkPairs(one: PrefixSet, other: PrefixSet | null, pointer: string, source: SourceDocument): void {
+    const pairs = one.size * (other?.size ?? 1)
     if (other !== null && pairs > MAX_PAIRS) {
-      const message = `${one.length} × ${other.length} pairs of prefixes are more than ${MAX_PAIRS}`
+      const message = `${one.size} × ${other.size} pairs of prefixes are more than ${MAX_PAIRS}`
       this.#report(source.locate({ pointer }), 'too-large', message)
     }
   }
@@ -188,6 +198,12 @@ class Build {
   #report(origin: Origin, code: DiagnosticCode, message: string): void {
     this.diagnostics.push(diagnostic(origin, code, message))
   }
+}
+
+/** null: the name of a list. */
+function prefixOf(entry: string): Prefix | null {
+  const prefix = parsePrefix(entry)
+  return typeof prefix === 'string' ? null : prefix
 }
 
 function buildThresholds(detection: PolicyDocument['detection']): Thresholds {

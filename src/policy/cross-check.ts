@@ -1,11 +1,13 @@
 /** Documents held against each other: what each says is sound, and together it is not what somebody meant. */
-import { AddressRanges, lastOf, rankOf } from './address-ranges.ts'
+import { AddressRanges, lastOf } from './address-ranges.ts'
 import type { LocatedDocument } from './build-model.ts'
 import { isInForce } from './decide.ts'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
-import type { Exemption, Model, Named, Policy, Relay } from './model.ts'
+import type { Exemption, Model, Named, Relay } from './model.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
-import { contains, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import { addressBits, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import { PrefixSet, rankOf } from './prefix-set.ts'
+import { rememberLast } from './remember-last.ts'
 import type { Document } from './schema.ts'
 import { shadowedPolicies } from './shadowed-networks.ts'
 
@@ -44,24 +46,27 @@ class Check {
   constructor(model: Model, options: CrossCheckOptions) {
     this.#model = model
     this.#options = options
-    this.#governed = AddressRanges.of(allOf(model.policies.map(({ networks }) => networks)))
-    this.#relays = AddressRanges.of(allOf(model.relays.map(({ addresses }) => addresses)))
+    this.#governed = governedBy(model.policies.map(({ networks }) => networks))
+    this.#relays = AddressRanges.of(relayAddresses(model.relays.map(({ addresses }) => addresses)))
   }
 
   policies(): void {
     const { policies, relays } = this.#model
     // One prefix, one policy: with two, nobody could say which governs.
-    const shared = sharedNetworks(policies)
+    const networks = policies.map((policy) => policy.networks)
+    const shared = sharedNetworks(networks)
     for (const policy of policies) {
       for (const network of shared.size > 0 ? policy.networks : []) {
         const text = formatPrefix(network)
-        const owner = shared.get(text)
+        const owner = policies[shared.get(text) ?? -1]
         if (owner === undefined || owner === policy) continue
         const message = `${text} is governed by ${cite('policy', owner)} as well`
         this.#report(policy, 'duplicate-prefix', message, { key: 'networks', prefix: network })
         break
       }
-      const everyone = policy.networks.find(({ length }) => length === 0)
+      // Parts are few: there is one for each length.
+      const all = policy.networks.parts.find(({ length }) => length === 0)
+      const everyone = all && ({ family: all.family, address: all.addresses[0], length: 0 } as Prefix)
       if (everyone !== undefined && this.#options.outsideInterfaces.length === 0) {
         const message =
           `${formatPrefix(everyone)} governs also who sends mail to this network from the internet; ` +
@@ -69,12 +74,9 @@ class Check {
         this.#report(policy, 'everyone-governed', message, { key: 'networks', prefix: everyone })
       }
     }
-    const shadowed = shadowedPolicies(
-      policies,
-      relays.flatMap(({ addresses }) => addresses),
-    )
-    for (const policy of policies) {
-      if (!shadowed.has(policy)) continue
+    const shadowed = shadowedBy([...networks, relayAddresses(relays.map(({ addresses }) => addresses))])
+    for (const [at, policy] of policies.entries()) {
+      if (!shadowed.has(at)) continue
       const message = `policy ${policy.name} governs nobody: longer networks of other policies, or relays, have all of its addresses`
       this.#report(policy, 'shadowed-policy', message, { key: 'networks' })
     }
@@ -87,7 +89,7 @@ class Check {
         this.#report(relay, 'unreachable-relay', message, { key: 'clients' })
       }
       const governed = relay.addresses.find((address) => this.#governed.overlaps(address))
-      if (governed === undefined) continue
+      if (governed === null) continue
       const policy = this.#model.policies.find(({ networks }) =>
         AddressRanges.of(networks).overlaps(governed),
       )
@@ -102,7 +104,7 @@ class Check {
     const { policies } = this.#model
     if (clients === null || policies.length === 0 || !this.#options.policiesAreWhole) return true
     if (policies.some(({ redirect }) => redirect?.relay === name)) return true
-    const families = new Set<Family>(addresses.map(({ family }) => family))
+    const families = new Set<Family>(addresses.parts.map(({ family }) => family))
     return clients.some((client) => families.has(client.family) && this.#governed.overlaps(client))
   }
 
@@ -117,7 +119,7 @@ class Check {
         const since = new Date(expires ?? 0).toISOString()
         const message = `exemption ${name} expired at ${since}`
         this.#report(exemption, 'expired-exemption', message, { key: 'expires' })
-      } else if (sources.length > 0 && sources.every((source) => this.#relays.covers(source))) {
+      } else if (sources.size > 0 && sources.every((source) => this.#relays.covers(source))) {
         const message = `the sources of exemption ${name} are addresses of relays, which may send in any case`
         this.#report(exemption, 'shadowed-exemption', message, { key: 'sources' })
       } else if (by !== undefined) {
@@ -133,14 +135,14 @@ class Check {
   }
 
   #isUseless({ sources, destinations }: Exemption): boolean {
-    if (sources.length === 0 || !this.#options.policiesAreWhole) return false
-    const families = new Set(destinations?.map(({ family }) => family) ?? [4, 6])
+    if (sources.size === 0 || !this.#options.policiesAreWhole) return false
+    const families = new Set<Family>(destinations?.parts.map(({ family }) => family) ?? [4, 6])
     return !sources.some((source) => families.has(source.family) && this.#governed.overlaps(source))
   }
 
   /** The kernel keeps one rate for a pair of prefixes. */
   #claimRated(exemption: Exemption, rated: Map<string, Exemption>): void {
-    const pairs = exemption.sources.length * (exemption.destinations?.length ?? 1)
+    const pairs = exemption.sources.size * (exemption.destinations?.size ?? 1)
     if (rated.size + pairs > MAX_RATED_PAIRS) return
     for (const source of exemption.sources) {
       for (const destination of exemption.destinations ?? [null]) {
@@ -159,35 +161,30 @@ class Check {
 
   /**
    * Which exemption allows all that another does. Every source of a shadowed one is covered, so its first source is:
-   * the first sources of all are sorted, and each prefix of each exemption finds those that lie in it.
+   * the first sources of all are sorted, and each prefix of each exemption finds those that lie in it; or, where that
+   * is less work, each of them is looked up.
    */
   #findShadows(): Map<Exemption, Exemption> {
     const found = new Map<Exemption, Exemption>()
     const { exemptions } = this.#model
     if (exemptions.length < 2) return found
     const order = new Map(exemptions.map((exemption, index) => [exemption, index]))
-    const probes = { 4: probesOf(exemptions, 4), 6: probesOf(exemptions, 6) }
+    const probes = probesOf(exemptions)
     let steps = 0
+    const compare = (narrow: Exemption, wide: Exemption) => {
+      if (narrow === wide || found.has(narrow)) return
+      steps += narrow.sources.size + (narrow.destinations?.size ?? 0)
+      if (!isShadowOf(narrow, wide)) return
+      // Of two that say the same, the later one is too much.
+      const isFirst = (order.get(wide) ?? 0) < (order.get(narrow) ?? 0)
+      if (isFirst || !isShadowOf(wide, narrow)) found.set(narrow, wide)
+    }
     for (const wide of exemptions) {
       // What a shadowed one allows is allowed by the other as well.
       if (wide.rate !== null || found.has(wide) || !isInForce(wide, this.#options.now)) continue
-      for (const source of wide.sources) {
+      for (const narrow of probesWithin(wide.sources, probes)) {
+        compare(narrow, wide)
         if (++steps > MAX_STEPS) return found
-        const { addresses, owners } = probes[source.family]
-        const from = rankOf(addresses, source.address)
-        // Back over those that start where the prefix does.
-        let at = from
-        while (at > 0 && addresses[at - 1] === source.address) at--
-        for (const to = rankOf(addresses, lastOf(source)); at < to; at++) {
-          const narrow = owners[at]
-          if (++steps > MAX_STEPS) return found
-          if (narrow === undefined || narrow === wide || found.has(narrow)) continue
-          steps += narrow.sources.length + (narrow.destinations?.length ?? 0)
-          if (!isShadowOf(narrow, wide)) continue
-          // Of two that say the same, the later one is too much.
-          const isFirst = (order.get(wide) ?? 0) < (order.get(narrow) ?? 0)
-          if (isFirst || !isShadowOf(wide, narrow)) found.set(narrow, wide)
-        }
       }
     }
     return found
@@ -206,22 +203,28 @@ class Check {
   }
 }
 
-/** The networks that several policies have, as text, each with the first of those policies. */
-function sharedNetworks(policies: readonly Policy[]): Map<string, Policy> {
-  const shared = new Map<string, Policy>()
+const relayAddresses = rememberLast((sets: readonly PrefixSet[]) => PrefixSet.union(sets))
+const allNetworks = rememberLast((sets: readonly PrefixSet[]) => PrefixSet.union(sets))
+const governedBy = (sets: readonly PrefixSet[]) => AddressRanges.of(allNetworks(sets))
+
+/** The last of the sets is the relays'. */
+const shadowedBy = rememberLast((sets: readonly PrefixSet[]) =>
+  shadowedPolicies(sets.slice(0, -1), sets.at(-1) ?? PrefixSet.of([])),
+)
+
+/** The networks that several policies have, as text, each with the place of the first of those policies. */
+const sharedNetworks = rememberLast((policies: readonly PrefixSet[]): Map<string, number> => {
+  const shared = new Map<string, number>()
   for (const family of policies.length > 1 ? ([4, 6] as const) : []) {
     let first: Network | null = null
     for (const one of networksInOrder(policies, family)) {
       const { address, length } = one.network
       if (first?.network.address !== address || first.network.length !== length) first = one
-      else if (first.owner !== one.owner) {
-        const policy = policies[first.owner]
-        if (policy !== undefined) shared.set(formatPrefix(one.network), policy)
-      }
+      else if (first.owner !== one.owner) shared.set(formatPrefix(one.network), first.owner)
     }
   }
   return shared
-}
+})
 
 /** The entry of a sequence that is this prefix; the sequence when the prefix comes from a list. */
 function entryOf(document: Document, key: string, prefix: Prefix | undefined): string {
@@ -235,18 +238,43 @@ function entryOf(document: Document, key: string, prefix: Prefix | undefined): s
   return index < 0 ? '' : `/${index}`
 }
 
-interface Probes {
-  readonly addresses: readonly (number | bigint)[]
-  readonly owners: readonly Exemption[]
+/** The first source of each exemption, by family, in the order of addresses. */
+type Probes = Readonly<
+  Record<Family, { readonly addresses: readonly (number | bigint)[]; readonly owners: readonly Exemption[] }>
+>
+
+function probesOf(exemptions: readonly Exemption[]): Probes {
+  const of = (wanted: Family) => {
+    const probes = exemptions.flatMap((owner) => {
+      const first = owner.sources.find(() => true)
+      return first?.family === wanted ? [{ address: first.address, owner }] : []
+    })
+    probes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
+    return { addresses: probes.map(({ address }) => address), owners: probes.map(({ owner }) => owner) }
+  }
+  return { 4: of(4), 6: of(6) }
 }
 
-function probesOf(exemptions: readonly Exemption[], family: Family): Probes {
-  const probes = exemptions.flatMap((owner) => {
-    const [first] = owner.sources
-    return first?.family === family ? [{ address: first.address, owner }] : []
-  })
-  probes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0))
-  return { addresses: probes.map(({ address }) => address), owners: probes.map(({ owner }) => owner) }
+function* probesWithin(wide: PrefixSet, probes: Probes): Generator<Exemption> {
+  if (wide.size > probes[4].owners.length + probes[6].owners.length) {
+    for (const family of [4, 6] as const) {
+      for (const [at, owner] of probes[family].owners.entries()) {
+        const address = probes[family].addresses[at]
+        if (wide.contains({ family, address, length: addressBits(family) } as Prefix)) yield owner
+      }
+    }
+    return
+  }
+  for (const prefix of wide) {
+    const { addresses, owners } = probes[prefix.family]
+    let at = rankOf(addresses, prefix.address)
+    // Back over those that start where the prefix does.
+    while (at > 0 && addresses[at - 1] === prefix.address) at--
+    for (const to = rankOf(addresses, lastOf(prefix)); at < to; at++) {
+      const owner = owners[at]
+      if (owner !== undefined) yield owner
+    }
+  }
 }
 
 /** Whether the wide one allows all that the narrow one does, for at least as long. */
@@ -257,19 +285,12 @@ function isShadowOf(narrow: Exemption, wide: Exemption): boolean {
 }
 
 /** null is everything. */
-function isWithin(inner: readonly Prefix[] | null, outer: readonly Prefix[] | null): boolean {
+function isWithin(inner: PrefixSet | null, outer: PrefixSet | null): boolean {
   if (outer === null || inner === outer) return true
   if (inner === null) return false
-  const [only] = outer
-  if (only !== undefined && outer.length === 1) return inner.every((prefix) => contains(only, prefix))
+  if (outer.size === 1) return inner.every((prefix) => outer.contains(prefix))
   const ranges = AddressRanges.of(outer)
   return inner.every((prefix) => ranges.covers(prefix))
-}
-
-/** Many sequences as one; a single one stays itself, so that what is known of it is found again. */
-function allOf(sequences: readonly (readonly Prefix[])[]): readonly Prefix[] {
-  const [only] = sequences
-  return only !== undefined && sequences.length === 1 ? only : sequences.flat()
 }
 
 function cite(kind: string, { name, origin }: Named): string {

@@ -3,7 +3,7 @@
  * when they differ, one of them has a bug.
  */
 import type { Exemption, Model, Policy, Relay } from './model.ts'
-import { contains, type Family, longestMatch, type Prefix } from './prefix.ts'
+import type { Family, Prefix } from './prefix.ts'
 
 export interface Packet {
   /** Single addresses of one family. */
@@ -39,13 +39,14 @@ export function decide(model: Model, packet: Packet, now: number): Decision {
   if (!outbound) return { verdict: 'allow', because: 'not-outbound' }
 
   for (const relay of model.relays) {
-    if (holds(relay.addresses, source)) return { verdict: 'allow', because: 'relay-source', document: relay }
+    if (relay.addresses.contains(source))
+      return { verdict: 'allow', because: 'relay-source', document: relay }
     if (user !== null && relay.users.includes(user)) {
       return { verdict: 'allow', because: 'relay-user', document: relay }
     }
   }
   for (const relay of model.relays) {
-    if (holds(relay.addresses, destination) && (relay.clients === null || holds(relay.clients, source))) {
+    if (relay.addresses.contains(destination) && (relay.clients?.contains(source) ?? true)) {
       return { verdict: 'allow', because: 'relay-client', document: relay }
     }
   }
@@ -68,7 +69,7 @@ export function decide(model: Model, packet: Packet, now: number): Decision {
 export function governingPolicy(model: Model, source: Prefix): { policy: Policy; network: Prefix } | null {
   let best: { policy: Policy; network: Prefix } | null = null
   for (const policy of model.policies) {
-    const network = longestMatch(policy.networks, source)
+    const network = policy.networks.longestMatch(source)
     if (network !== null && (best === null || network.length > best.network.length))
       best = { policy, network }
   }
@@ -93,12 +94,6 @@ export function isInForce(exemption: Exemption, now: number): boolean {
 }
 
 export function covers(exemption: Exemption, source: Prefix, destination: Prefix): boolean {
-  return (
-    holds(exemption.sources, source) &&
-    (exemption.destinations === null || holds(exemption.destinations, destination))
-  )
-}
-
-function holds(prefixes: readonly Prefix[], address: Prefix): boolean {
-  return prefixes.some((prefix) => contains(prefix, address))
+  const { sources, destinations } = exemption
+  return sources.contains(source) && (destinations?.contains(destination) ?? true)
 }

@@ -1,19 +1,20 @@
 /** Plain text lists: one address or prefix a line, `#` starts a comment, blank lines are fine. */
 import { type Diagnostic, diagnostic } from './diagnostic.ts'
 import { FORMATS } from './formats.ts'
-import { type Prefix, parsePrefix } from './prefix.ts'
+import { parsePrefix } from './prefix.ts'
+import { type PrefixSet, PrefixSetBuilder } from './prefix-set.ts'
 
 export interface ListFile {
-  readonly prefixes: readonly Prefix[]
+  readonly prefixes: PrefixSet
   readonly diagnostics: readonly Diagnostic[]
 }
 
 /** A file of the wrong kind has a fault in every line; a hundred of them tell enough. */
 const MAX_DIAGNOSTICS = 100
 
-/** Reads a list; prefixes come in the file's order. */
+/** Reads a list. */
 export function parseListFile(file: string, text: string): ListFile {
-  const prefixes: Prefix[] = []
+  const prefixes = new PrefixSetBuilder()
   const diagnostics: Diagnostic[] = []
   let line = 0
   let hash = text.indexOf('#')
@@ -27,7 +28,7 @@ export function parseListFile(file: string, text: string): ListFile {
     const entry = written.trim()
     if (entry !== '') {
       const prefix = parsePrefix(entry)
-      if (typeof prefix !== 'string') prefixes.push(prefix)
+      if (typeof prefix !== 'string') prefixes.add(prefix)
       else {
         const fault = FORMATS.prefix(entry)
         const column = written.length - written.trimStart().length + 1
@@ -36,5 +37,5 @@ export function parseListFile(file: string, text: string): ListFile {
     }
     start = end + 1
   }
-  return { prefixes, diagnostics }
+  return { prefixes: prefixes.finish(), diagnostics }
 }

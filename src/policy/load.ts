@@ -9,6 +9,7 @@ import { parseListFile } from './list-file.ts'
 import { danglingLists } from './list-references.ts'
 import type { Model, Named } from './model.ts'
 import { type Prefix, parsePrefix } from './prefix.ts'
+import { PrefixSet } from './prefix-set.ts'
 import { parseYaml, type SourceDocument } from './yaml-source.ts'
 
 export interface Loaded {
@@ -19,7 +20,7 @@ export interface Loaded {
   /** The documents that are sound by themselves, for listings. */
   readonly documents: readonly LocatedDocument[]
   /** The prefixes of each list by its name. */
-  readonly lists: ReadonlyMap<string, readonly Prefix[]>
+  readonly lists: ReadonlyMap<string, PrefixSet>
 }
 
 /** Nobody reads more of them at once, and each costs a walk to its line. */
@@ -82,13 +83,12 @@ async function loadLists(
   overlay: Overlay | undefined,
   documents: readonly LocatedDocument[],
   diagnostics: Diagnostic[],
-): Promise<Map<string, readonly Prefix[]>> {
-  const lists = new Map<string, readonly Prefix[]>()
+): Promise<Map<string, PrefixSet>> {
+  const lists = new Map<string, PrefixSet>()
   for (const { document, source } of documents) {
     if (document.kind !== 'list' || lists.has(document.name)) continue
     if (document.file === undefined) {
-      const prefixes = (document.prefixes ?? []).map(parsePrefix) as Prefix[]
-      lists.set(document.name, Object.freeze(prefixes))
+      lists.set(document.name, inlineList(document.prefixes ?? []))
       continue
     }
     const replaced = overlay?.get(document.file)
@@ -101,14 +101,23 @@ async function loadLists(
       const { code, severity, message } = result.diagnostic
       const at = source.locate({ pointer: '/file' })
       diagnostics.push({ ...at, code, severity, message: `${document.file}: ${message}` })
-      lists.set(document.name, [])
+      lists.set(document.name, PrefixSet.of([]))
       continue
     }
     const list = parseListFile(document.file, result.text)
     diagnostics.push(...list.diagnostics.map((one) => withExcerpt(one, result.text)))
-    lists.set(document.name, Object.freeze(list.prefixes as Prefix[]))
+    lists.set(document.name, list.prefixes)
   }
   return lists
+}
+
+/** What an inline list became, as long as its document lives. */
+const INLINE = new WeakMap<readonly string[], PrefixSet>()
+
+function inlineList(entries: readonly string[]): PrefixSet {
+  const known = INLINE.get(entries) ?? PrefixSet.of(entries.map(parsePrefix) as Prefix[])
+  INLINE.set(entries, known)
+  return known
 }
 
 function isKindOf(value: unknown, kinds: readonly string[]): boolean {

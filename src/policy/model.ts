@@ -2,6 +2,7 @@
 import type { Origin } from './diagnostic.ts'
 import type { Rate } from './formats.ts'
 import type { Prefix } from './prefix.ts'
+import type { PrefixSet } from './prefix-set.ts'
 
 export interface Named {
   readonly name: string
@@ -33,7 +34,7 @@ export interface Redirect {
 
 export interface Policy extends Named {
   readonly kind: 'policy'
-  readonly networks: readonly Prefix[]
+  readonly networks: PrefixSet
   readonly mode: 'enforce' | 'observe'
   readonly action: 'reject' | 'drop' | 'redirect'
   /** With action redirect: where to; a family without a target is rejected. */
@@ -43,17 +44,17 @@ export interface Policy extends Named {
 
 export interface Relay extends Named {
   readonly kind: 'relay'
-  readonly addresses: readonly Prefix[]
+  readonly addresses: PrefixSet
   /** null: everyone. */
-  readonly clients: readonly Prefix[] | null
+  readonly clients: PrefixSet | null
   readonly users: readonly string[]
 }
 
 export interface Exemption extends Named {
   readonly kind: 'exemption'
-  readonly sources: readonly Prefix[]
+  readonly sources: PrefixSet
   /** null: anywhere. */
-  readonly destinations: readonly Prefix[] | null
+  readonly destinations: PrefixSet | null
   readonly rate: Rate | null
   /** Milliseconds since the epoch; null: never. */
   readonly expires: number | null

@@ -1,8 +1,6 @@
 /** All networks of many owners in the order of their addresses, the wider first: as a walk with a stack needs them. */
 import type { Family, Prefix } from './prefix.ts'
-
-/** A policy, or whatever else has networks. */
-type Owner = { readonly networks: readonly Prefix[] }
+import type { PrefixSet } from './prefix-set.ts'
 
 export interface Network {
   readonly network: Prefix
@@ -14,16 +12,18 @@ export interface Network {
 const MAX_OWNERS = 2 ** 15
 
 /** Of one family. Networks nest or keep apart; each comes after those that it lies in. */
-export function networksInOrder(owners: readonly Owner[], family: Family): Iterable<Network> {
+export function networksInOrder(owners: readonly PrefixSet[], family: Family): Iterable<Network> {
   return family === 4 && owners.length <= MAX_OWNERS ? sorted4(owners) : sortedAny(owners, family)
 }
 
-function* sorted4(owners: readonly Owner[]): Iterable<Network> {
+function* sorted4(owners: readonly PrefixSet[]): Iterable<Network> {
   const keys = new Float64Array(countOf(owners, 4))
   let at = 0
-  for (const [owner, { networks }] of owners.entries()) {
-    for (const { family, address, length } of networks) {
-      if (family === 4) keys[at++] = (address * 64 + length) * MAX_OWNERS + owner
+  for (const [owner, networks] of owners.entries()) {
+    for (const { family, length, addresses } of networks.parts) {
+      if (family !== 4) continue
+      for (const address of addresses as Uint32Array)
+        keys[at++] = (address * 64 + length) * MAX_OWNERS + owner
     }
   }
   for (const key of keys.sort()) {
@@ -33,18 +33,20 @@ function* sorted4(owners: readonly Owner[]): Iterable<Network> {
   }
 }
 
-function sortedAny(owners: readonly Owner[], wanted: Family): Iterable<Network> {
+function sortedAny(owners: readonly PrefixSet[], wanted: Family): Iterable<Network> {
   return owners
-    .flatMap(({ networks }, owner) =>
-      networks.filter(({ family }) => family === wanted).map((network) => ({ network, owner })),
+    .flatMap((networks, owner) =>
+      [...networks].filter(({ family }) => family === wanted).map((network) => ({ network, owner })),
     )
     .sort(({ network: a }, { network: b }) =>
       a.address < b.address ? -1 : a.address > b.address ? 1 : a.length - b.length,
     )
 }
 
-function countOf(owners: readonly Owner[], wanted: Family): number {
+function countOf(owners: readonly PrefixSet[], wanted: Family): number {
   let sum = 0
-  for (const { networks } of owners) for (const { family } of networks) if (family === wanted) sum++
+  for (const { parts } of owners) {
+    for (const { family, addresses } of parts) if (family === wanted) sum += addresses.length
+  }
   return sum
 }

@@ -1,28 +1,23 @@
 /** Which policies govern nobody, because longer networks of others have every one of their addresses. */
 import { AddressRanges, lastOf } from './address-ranges.ts'
-import type { Policy } from './model.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
-import type { Prefix } from './prefix.ts'
-
-type Address = number | bigint
+import type { Address, PrefixSet } from './prefix-set.ts'
 
 /**
- * The policies of whose networks nothing is left: by the longest match all of it belongs to others, or to relays,
- * whose addresses come before any policy.
+ * Which policies, by their places, have networks of which nothing is left: by the longest match all of it belongs to
+ * others, or to relays, whose addresses come before any policy.
  */
-export function shadowedPolicies(policies: readonly Policy[], relays: readonly Prefix[]): Set<Policy> {
+export function shadowedPolicies(policies: readonly PrefixSet[], relays: PrefixSet): Set<number> {
   const taken = AddressRanges.of(relays)
-  const [only] = policies
-  if (only !== undefined && policies.length === 1 && relays.length === 0) return new Set()
-  const governing = new Set<Policy>()
+  if (policies.length === 1 && relays.size === 0) return new Set()
+  const governing = new Set<number>()
   for (const family of [4, 6] as const) {
     // Relays walk along as if they were one more policy; what lies in them is taken whatever its length.
-    findUntaken(networksInOrder([...policies, { networks: relays }], family), ({ network, owner }) => {
-      const policy = policies[owner]
-      if (policy !== undefined && !taken.covers(network)) governing.add(policy)
+    findUntaken(networksInOrder([...policies, relays], family), ({ network, owner }) => {
+      if (!taken.covers(network)) governing.add(owner)
     })
   }
-  return new Set(policies.filter((policy) => policy.networks.length > 0 && !governing.has(policy)))
+  return new Set([...policies.keys()].filter((at) => (policies[at]?.size ?? 0) > 0 && !governing.has(at)))
 }
 
 interface Open extends Network {

@@ -138,9 +138,9 @@ function anySenders(model: Model, random: Random, count: number): TrialPacket[] 
 /** Packets from few sources, most of which have a rate, so that rates are used up. */
 function fewSenders(model: Model, random: Random, count: number): TrialPacket[] {
   const rated = model.exemptions.filter(({ rate }) => rate !== null)
-  const sources = edgesAround(rated.flatMap((one) => one.sources))
+  const sources = edgesAround(rated.flatMap((one) => [...one.sources]))
   const all = edgesOf(model)
-  const destinations = [...all, ...edgesAround(rated.flatMap((one) => one.destinations ?? []))]
+  const destinations = [...all, ...edgesAround(rated.flatMap((one) => [...(one.destinations ?? [])]))]
   const senders = Array.from({ length: 8 }, () => pick(sources.length > 0 ? sources : all, random))
   return someOf([...senders, pick(all, random)], destinations, random, count)
 }

@@ -133,8 +133,8 @@ function hasRate(model: Model, { source, destination }: TrialPacket, now: number
 }
 
 function nearer(a: Exemption, b: Exemption, source: Prefix, destination: Prefix): number {
-  const length = (prefixes: readonly Prefix[] | null, address: Prefix) =>
-    prefixes === null ? -1 : (longestMatch(prefixes, address)?.length ?? -1)
+  const length = (prefixes: Iterable<Prefix> | null, address: Prefix) =>
+    prefixes === null ? -1 : (longestMatch([...prefixes], address)?.length ?? -1)
   return (
     length(b.sources, source) - length(a.sources, source) ||
     length(b.destinations, destination) - length(a.destinations, destination)

@@ -121,10 +121,13 @@ function shortestFirst(rules: readonly Rule[]): readonly Rule[] {
 function offByOne(ruleset: Ruleset): Ruleset {
   const tables = ruleset.tables.map((table) => {
     if (!/^policy4-/.test(table.name)) return table
-    const keys = Uint32Array.from(table.keys as Uint32Array)
-    const last = keys.length - 1
-    if (keys[last] !== 0xffffffff) keys[last] = keys[last]! + 1
-    return { ...table, keys }
+    const parts = table.parts.map(({ keys: old, target }) => {
+      const keys = Uint32Array.from(old as Uint32Array)
+      const last = keys.length - 1
+      if (keys[last] !== 0xffffffff) keys[last] = keys[last]! + 1
+      return { keys, target }
+    })
+    return { ...table, parts }
   })
   return { ...ruleset, tables }
 }

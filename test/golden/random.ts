@@ -344,7 +344,7 @@ function withoutAbsent(document: object): Document {
  */
 export function edgesOf(model: Model): Prefix[] {
   const all = [
-    ...model.policies.flatMap(({ networks }) => networks),
+    ...model.policies.flatMap(({ networks }) => [...networks]),
     ...model.relays.flatMap(({ addresses, clients }) => [...addresses, ...(clients ?? [])]),
     ...model.exemptions.flatMap(({ sources, destinations }) => [...sources, ...(destinations ?? [])]),
   ]

@@ -223,7 +223,7 @@ t.test('large files', async (t) => {
     writeFileSync(join(root, 'l.txt'), `10.0.0.1\n${`# ${'x'.repeat(998)}\n`.repeat(100_000)}10.0.0.2\n`)
     writeFileSync(join(root, 'a.yaml'), 'kind: list\nname: l\nfile: l.txt\n')
     t.same(await codes(t, root, '100 MB'), [])
-    t.same((await loadPolicies(root, { now: 0 })).lists.get('l')?.length, 2)
+    t.same((await loadPolicies(root, { now: 0 })).lists.get('l')?.size, 2)
     truncateSync(join(root, 'l.txt'), LIMITS.listBytes + 1)
     t.same(await codes(t, root, 'more'), ['file-too-large'])
   })

@@ -166,8 +166,8 @@ t.test('ranges become the fewest prefixes', async () => {
 /** Towards where: somewhere that no document names, or a named prefix where no smaller one is named. */
 function* destinations(model: Model): Generator<{ destination: Prefix | null; example: Prefix }> {
   const named = [
-    ...model.relays.flatMap(({ addresses }) => addresses),
-    ...model.exemptions.flatMap(({ destinations }) => destinations ?? []),
+    ...model.relays.flatMap(({ addresses }) => [...addresses]),
+    ...model.exemptions.flatMap(({ destinations }) => [...(destinations ?? [])]),
   ].filter(({ length }) => length > 0)
   const examples = [...edgesOf(model), ip('9.9.9.9'), ip('2620:fe::9')]
   for (const example of examples) {

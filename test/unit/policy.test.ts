@@ -22,6 +22,7 @@ import {
   parsePrefix,
   truncate,
 } from '../../src/policy/prefix.ts'
+import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { shadowedPolicies } from '../../src/policy/shadowed-networks.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
 
@@ -543,21 +544,26 @@ t.test('a policy is shadowed when it governs no address at all', async () => {
           kind: 'policy',
           name: `p${index}`,
           origin,
-          networks: own.filter((one) => !taken.has(formatPrefix(one)) && taken.add(formatPrefix(one))),
+          networks: PrefixSet.of(
+            own.filter((one) => !taken.has(formatPrefix(one)) && taken.add(formatPrefix(one))),
+          ),
           mode: 'enforce',
           action: 'reject',
           redirect: null,
           thresholds: DEFAULT_THRESHOLDS,
         }),
       )
-      const found = shadowedPolicies(policies, relays)
+      const found = shadowedPolicies(
+        policies.map((policy) => policy.networks),
+        PrefixSet.of(relays),
+      )
       const governing = everyAddress
         .filter((address) => !relays.some((relay) => contains(relay, address)))
         .map(
           (address) => governingPolicy({ policies, relays: [], exemptions: [], tests: [] }, address)?.policy,
         )
-      const expected = policies.filter((one) => one.networks.length > 0 && !governing.includes(one))
-      return expected.length === found.size && expected.every((one) => found.has(one))
+      const expected = policies.filter((one) => one.networks.size > 0 && !governing.includes(one))
+      return expected.length === found.size && expected.every((one) => found.has(policies.indexOf(one)))
     }),
     { numRuns: 2_000 },
   )
