@@ -150,7 +150,7 @@ function pairsOf(sources: PrefixSet, destinations: PrefixSet): Share[] {
       if (from.family !== to.family) return []
       const keys: bigint[] = []
       for (const source of from.addresses) {
-        for (const destination of to.addresses) keys.push(join(from.family, source, destination))
+        for (const destination of to.addresses) keys.push(joinKey(from.family, source, destination))
       }
       return { key: { family: from.family, source: from.length, destination: to.length }, keys }
     }),
@@ -168,7 +168,8 @@ function partOf(keys: Keys, target: string | null): TablePart {
   return part
 }
 
-function join(family: Family, source: Key, destination: Key): bigint {
+/** Source and destination side by side in one number. */
+export function joinKey(family: Family, source: Key, destination: Key): bigint {
   return (BigInt(source) << BigInt(addressBits(family))) | BigInt(destination)
 }
 
