@@ -1,17 +1,15 @@
 /** The only module of the policy layer that touches the disk. */
-import { constants, type Dirent } from 'node:fs'
+import { type BigIntStats, constants, type Dirent } from 'node:fs'
 import { open, readdir, realpath, stat } from 'node:fs/promises'
 import { join, posix, sep } from 'node:path'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
 import { findUnseen } from './unseen.ts'
 
-export interface TextFile {
-  /** Relative to the policy directory, with `/`. */
-  readonly path: string
-  readonly text: string
-}
+/** What became of a file's text, or why it could not be read. */
+export type Taken<T> = { readonly value: T } | { readonly diagnostic: Diagnostic }
 
-export type ReadResult = { readonly text: string } | { readonly diagnostic: Diagnostic }
+/** Makes something of a text; the path is relative to the policy directory, with `/`. */
+export type Take<T> = (path: string, text: string) => T
 
 export const LIMITS = {
   yamlBytes: 4 * 1024 * 1024,
@@ -28,18 +26,51 @@ export type Overlay = ReadonlyMap<string, string | null>
 
 const NO_OVERLAY: Overlay = new Map()
 
+/**
+ * What was made of files before, by their paths. A file that has not changed since is not read again: what it became
+ * is the same object as before.
+ */
+export class FileMemory<T> {
+  readonly #known = new Map<string, { readonly stamp: string; readonly value: T }>()
+  readonly #racy: number
+
+  /**
+   * Clocks of file systems tick coarsely: a file that was written twice within a tick looks the same. Of one that
+   * changed less than so many milliseconds ago nothing is kept.
+   */
+  constructor(racy = 2_000) {
+    this.#racy = racy
+  }
+
+  recall(path: string, stamp: string): T | null {
+    const known = this.#known.get(path)
+    return known?.stamp === stamp ? known.value : null
+  }
+
+  /** `changed` is in milliseconds since the epoch. */
+  keep(path: string, stamp: string, changed: number, value: T): void {
+    if (Date.now() - changed >= this.#racy) this.#known.set(path, { stamp, value })
+  }
+
+  /** Forgets all files but these. */
+  keepOnly(paths: ReadonlySet<string>): void {
+    for (const path of this.#known.keys()) if (!paths.has(path)) this.#known.delete(path)
+  }
+}
+
 /** A directory that is not there is the caller's mistake, not a fault in a policy. */
 export class DirectoryError extends Error {}
 
 /**
- * All `*.yaml` and `*.yml` files below the directory, sorted by path. Hidden files and folders (`.git`) are passed
- * over; links to files within the directory are followed, links to folders are not, so that no loop can form.
+ * Takes all `*.yaml` and `*.yml` files below the directory, sorted by path. Hidden files and folders (`.git`) are
+ * passed over; links to files within the directory are followed, links to folders are not, so that no loop can form.
  * @throws DirectoryError when the directory itself cannot be read
  */
-export async function readYamlFiles(
+export async function readYamlFiles<T>(
   directory: string,
-  overlay: Overlay = NO_OVERLAY,
-): Promise<{ files: TextFile[]; diagnostics: Diagnostic[] }> {
+  take: Take<T>,
+  { overlay = NO_OVERLAY, memory }: { overlay?: Overlay | undefined; memory?: FileMemory<T> | undefined },
+): Promise<{ files: T[]; diagnostics: Diagnostic[] }> {
   const unreadable = (error: unknown) => {
     throw new DirectoryError(`cannot read the policy directory ${directory}: ${reasonOf(error)}`)
   }
@@ -47,22 +78,23 @@ export async function readYamlFiles(
   const info = await stat(root).catch(unreadable)
   if (!info.isDirectory()) throw new DirectoryError(`${directory} is not a directory`)
   const diagnostics: Diagnostic[] = []
-  const paths: string[] = []
-  if (!(await findYaml(root, '', 0, paths, diagnostics))) return { files: [], diagnostics }
+  const found: Found[] = []
+  if (!(await findYaml(root, '', 0, found, diagnostics))) return { files: [], diagnostics }
+  const isLink = new Map(found.map((one) => [one.path, one.isLink]))
   const planned = [...overlay.keys()].filter(isYaml)
-  const wanted = [...new Set([...paths, ...planned].sort())].filter((path) => overlay.get(path) !== null)
-  const read = (path: string): ReadResult | Promise<ReadResult> => {
+  const wanted = [...new Set([...isLink.keys(), ...planned])]
+    .sort()
+    .filter((path) => overlay.get(path) !== null)
+  memory?.keepOnly(new Set(wanted))
+  const read = (path: string): Taken<T> | Promise<Taken<T>> => {
     const replaced = overlay.get(path)
-    return replaced == null ? readWithin(root, path, LIMITS.yamlBytes) : { text: replaced }
+    if (replaced != null) return { value: take(path, replaced) }
+    return readWithin(root, { path, isLink: isLink.get(path) ?? true }, LIMITS.yamlBytes, take, memory)
   }
-  const files: TextFile[] = []
+  const files: T[] = []
   for (let at = 0; at < wanted.length; at += AT_ONCE) {
-    const some = wanted.slice(at, at + AT_ONCE)
-    const results = await Promise.all(some.map(read))
-    for (const [index, path] of some.entries()) {
-      const result = results[index]
-      if (result === undefined) continue
-      if ('text' in result) files.push({ path, text: result.text })
+    for (const result of await Promise.all(wanted.slice(at, at + AT_ONCE).map(read))) {
+      if ('value' in result) files.push(result.value)
       else diagnostics.push(result.diagnostic)
     }
   }
@@ -73,41 +105,74 @@ export async function readYamlFiles(
 const READ_ONLY = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY | constants.O_NOFOLLOW
 
 /**
- * A text file inside the policy directory, of at most so many bytes. A link is followed within the directory, and not
- * out of it: whoever may write policies must not learn from a diagnostic what stands in a file of somebody else's.
+ * Takes a text file inside the policy directory, of at most so many bytes. A link is followed within the directory,
+ * and not out of it: whoever may write policies must not learn from a diagnostic what stands in a file of somebody
+ * else's.
  */
-export async function readText(directory: string, path: string, maxBytes: number): Promise<ReadResult> {
+export async function readText<T>(
+  directory: string,
+  path: string,
+  maxBytes: number,
+  take: Take<T>,
+  memory?: FileMemory<T>,
+): Promise<Taken<T>> {
   const root = await realpath(directory).catch(() => null)
   return root === null
     ? fault(path, 'unreadable-file', 'the policy directory is gone')
-    : readWithin(root, path, maxBytes)
+    : readWithin(root, { path, isLink: true }, maxBytes, take, memory)
+}
+
+interface Found {
+  readonly path: string
+  /** Or may be one, or stands in a folder that may be one. */
+  readonly isLink: boolean
 }
 
 /** `root` has no links in it. */
-async function readWithin(root: string, path: string, maxBytes: number): Promise<ReadResult> {
+async function readWithin<T>(
+  root: string,
+  { path, isLink }: Found,
+  maxBytes: number,
+  take: Take<T>,
+  memory: FileMemory<T> | undefined,
+): Promise<Taken<T>> {
   if (isUnspeakable(path))
     return fault(path, 'unreadable-file', 'its name holds characters that cannot be seen')
+  let text: string
+  let info: BigIntStats
   try {
-    const real = await realpath(join(root, path))
+    const real = isLink ? await realpath(join(root, path)) : join(root, path)
     if (!real.startsWith(root.endsWith(sep) ? root : root + sep)) {
       return fault(path, 'unreadable-file', 'this is a link that leads out of the policy directory')
     }
+    if (memory !== undefined) {
+      const known = memory.recall(path, stampOf(await stat(real, { bigint: true })))
+      if (known !== null) return { value: known }
+    }
     // One handle for the size and the bytes: a file that grows meanwhile cannot slip past the limit.
     await using handle = await open(real, READ_ONLY)
-    const info = await handle.stat()
+    info = await handle.stat({ bigint: true })
+    const size = Number(info.size)
     if (!info.isFile()) return fault(path, 'unreadable-file', 'this is not a regular file')
-    if (info.size > maxBytes) {
-      return fault(path, 'file-too-large', `the file has ${info.size} bytes; at most ${maxBytes} are read`)
+    if (size > maxBytes) {
+      return fault(path, 'file-too-large', `the file has ${size} bytes; at most ${maxBytes} are read`)
     }
-    const bytes = new Uint8Array(info.size)
-    const { bytesRead } = await handle.read(bytes, 0, info.size, 0)
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, bytesRead))
+    const bytes = new Uint8Array(size)
+    const { bytesRead } = await handle.read(bytes, 0, size, 0)
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, bytesRead))
     if (text.includes('\0')) return fault(path, 'bad-encoding', 'the file holds NUL characters')
-    return { text }
   } catch (error) {
     if (error instanceof TypeError) return fault(path, 'bad-encoding', 'the file is not UTF-8 text')
     return fault(path, 'unreadable-file', `the file cannot be read: ${reasonOf(error)}`)
   }
+  const value = take(path, text)
+  memory?.keep(path, stampOf(info), Math.max(Number(info.mtimeMs), Number(info.ctimeMs)), value)
+  return { value }
+}
+
+/** What changes whenever a file does: git looks at the same. */
+function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
 }
 
 /** False: there are too many, which is said; the rest was not looked for. */
@@ -115,7 +180,7 @@ async function findYaml(
   root: string,
   folder: string,
   depth: number,
-  paths: string[],
+  found: Found[],
   diagnostics: Diagnostic[],
 ): Promise<boolean> {
   if (depth > LIMITS.depth) {
@@ -133,13 +198,13 @@ async function findYaml(
     const path = posix.join(folder, entry.name)
     if (entry.name.startsWith('.')) continue
     if (entry.isDirectory()) {
-      if (!(await findYaml(root, path, depth + 1, paths, diagnostics))) return false
+      if (!(await findYaml(root, path, depth + 1, found, diagnostics))) return false
     } else if (isYaml(entry.name)) {
-      if (paths.length === LIMITS.files) {
+      if (found.length === LIMITS.files) {
         diagnostics.push(at('', 'file-too-large', `the directory holds more than ${LIMITS.files} files`))
         return false
       }
-      paths.push(path)
+      found.push({ path, isLink: !entry.isFile() })
     }
   }
   return true

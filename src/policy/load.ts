@@ -4,8 +4,8 @@ import { crossCheck } from './cross-check.ts'
 import { type Diagnostic, diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
 import { checkDocument } from './document.ts'
 import { withExcerpt } from './excerpt.ts'
-import { LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
-import { parseListFile } from './list-file.ts'
+import { FileMemory, LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
+import { type ListFile, parseListFile } from './list-file.ts'
 import { danglingLists } from './list-references.ts'
 import type { Model, Named } from './model.ts'
 import { type Prefix, parsePrefix } from './prefix.ts'
@@ -33,6 +33,32 @@ export interface LoadOptions {
   readonly overlay?: Overlay
   /** What the gateway calls outside, for the warning about policies that govern everybody. */
   readonly outsideInterfaces?: readonly string[]
+  /** Of the same directory; without it, everything is read. */
+  readonly memory?: LoadMemory
+}
+
+/** What one file has in it, by itself. */
+interface CheckedFile {
+  readonly path: string
+  readonly text: string
+  readonly diagnostics: readonly Diagnostic[]
+  /** All, also those with mistakes. */
+  readonly sources: readonly SourceDocument[]
+  readonly documents: readonly LocatedDocument[]
+  /** False when a policy may be missing. */
+  readonly isWhole: boolean
+}
+
+/** What earlier loads have made of files: a load then costs what has changed since. */
+export class LoadMemory {
+  readonly yaml: FileMemory<CheckedFile>
+  readonly lists: FileMemory<ListFile>
+
+  /** `racy`: see FileMemory. */
+  constructor(racy?: number) {
+    this.yaml = new FileMemory(racy)
+    this.lists = new FileMemory(racy)
+  }
 }
 
 /**
@@ -41,31 +67,17 @@ export interface LoadOptions {
  */
 export async function loadPolicies(
   directory: string,
-  { now, overlay, outsideInterfaces = [] }: LoadOptions,
+  { now, overlay, outsideInterfaces = [], memory }: LoadOptions,
 ): Promise<Loaded> {
-  const { files, diagnostics } = await readYamlFiles(directory, overlay)
-  const documents: LocatedDocument[] = []
-  const sources: SourceDocument[] = []
+  const read = await readYamlFiles(directory, checkFile, { overlay, memory: memory?.yaml })
+  const { files } = read
+  const diagnostics = [...read.diagnostics, ...files.flatMap((file) => file.diagnostics)]
+  const documents = files.flatMap((file) => file.documents)
+  const sources = files.flatMap((file) => file.sources)
   // With a policy missing, nobody could say whom the others leave ungoverned.
-  let policiesAreWhole = diagnostics.length === 0
-  for (const { path, text } of files) {
-    const source = parseYaml(path, text)
-    for (const found of source.diagnostics) diagnostics.push(found)
-    if (source.diagnostics.length > 0) policiesAreWhole = false
-    for (const parsed of source.documents) {
-      sources.push(parsed)
-      const checked = checkDocument(parsed.value)
-      if ('document' in checked) documents.push({ document: checked.document, source: parsed })
-      else {
-        if (!isKindOf(parsed.value, ['relay', 'exemption', 'test'])) policiesAreWhole = false
-        for (const problem of checked.problems) {
-          diagnostics.push(diagnostic(parsed.locate(problem), problem.code, problem.message))
-        }
-      }
-    }
-  }
+  let policiesAreWhole = read.diagnostics.length === 0 && files.every(({ isWhole }) => isWhole)
   const listFaults = danglingLists(sources)
-  const lists = await loadLists(directory, overlay, documents, listFaults)
+  const lists = await loadLists(directory, { overlay, memory }, documents, listFaults)
   if (listFaults.length > 0) policiesAreWhole = false
   const { model, diagnostics: unresolved } = buildModel(documents, lists)
   const byOrigin = new Map(documents.map((located) => [located.source.origin, located]))
@@ -80,11 +92,12 @@ export async function loadPolicies(
 
 async function loadLists(
   directory: string,
-  overlay: Overlay | undefined,
+  { overlay, memory }: { overlay: Overlay | undefined; memory: LoadMemory | undefined },
   documents: readonly LocatedDocument[],
   diagnostics: Diagnostic[],
 ): Promise<Map<string, PrefixSet>> {
   const lists = new Map<string, PrefixSet>()
+  const files = new Set<string>()
   for (const { document, source } of documents) {
     if (document.kind !== 'list' || lists.has(document.name)) continue
     if (document.file === undefined) {
@@ -94,8 +107,8 @@ async function loadLists(
     const replaced = overlay?.get(document.file)
     const result =
       typeof replaced === 'string'
-        ? { text: replaced }
-        : await readText(directory, document.file, LIMITS.listBytes)
+        ? { value: readList(document.file, replaced) }
+        : await readText(directory, document.file, LIMITS.listBytes, readList, memory?.lists)
     if ('diagnostic' in result) {
       // Said where the name of the file is written: that is what must be mended.
       const { code, severity, message } = result.diagnostic
@@ -104,11 +117,36 @@ async function loadLists(
       lists.set(document.name, PrefixSet.of([]))
       continue
     }
-    const list = parseListFile(document.file, result.text)
-    diagnostics.push(...list.diagnostics.map((one) => withExcerpt(one, result.text)))
-    lists.set(document.name, list.prefixes)
+    diagnostics.push(...result.value.diagnostics)
+    lists.set(document.name, result.value.prefixes)
+    files.add(document.file)
   }
+  memory?.lists.keepOnly(files)
   return lists
+}
+
+function readList(path: string, text: string): ListFile {
+  const { prefixes, diagnostics } = parseListFile(path, text)
+  return { prefixes, diagnostics: diagnostics.map((one) => withExcerpt(one, text)) }
+}
+
+function checkFile(path: string, text: string): CheckedFile {
+  const { documents: sources, diagnostics: faults } = parseYaml(path, text)
+  const diagnostics = [...faults]
+  const documents: LocatedDocument[] = []
+  let isWhole = faults.length === 0
+  for (const source of sources) {
+    const checked = checkDocument(source.value)
+    if ('document' in checked) {
+      documents.push({ document: checked.document, source })
+      continue
+    }
+    if (!isKindOf(source.value, ['relay', 'exemption', 'test'])) isWhole = false
+    for (const problem of checked.problems) {
+      diagnostics.push(diagnostic(source.locate(problem), problem.code, problem.message))
+    }
+  }
+  return { path, text, diagnostics, sources, documents, isWhole }
 }
 
 /** What an inline list became, as long as its document lives. */

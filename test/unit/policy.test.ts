@@ -11,7 +11,7 @@ import { removeDocument, replaceDocument } from '../../src/policy/edit.ts'
 import { explain } from '../../src/policy/explain.ts'
 import { parseDuration, parseRate, parseTimestamp } from '../../src/policy/formats.ts'
 import { policyJsonSchema } from '../../src/policy/json-schema.ts'
-import { loadPolicies } from '../../src/policy/load.ts'
+import { LoadMemory, loadPolicies } from '../../src/policy/load.ts'
 import { DEFAULT_THRESHOLDS, type Model, type Policy } from '../../src/policy/model.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
 import {
@@ -419,6 +419,38 @@ t.test('documents held against each other', async (t) => {
     t.same((await load(t, pool + many)).diagnostics, [])
     t.ok(Date.now() - started < 20_000)
   })
+})
+
+t.test('a load with a memory reads what has changed, and nothing else', async (t) => {
+  const root = await directory(t, {
+    'p.yaml': 'kind: policy\nname: p\nnetworks: ["@l", 10.9.0.0/16]\n',
+    'l.yaml': 'kind: list\nname: l\nfile: l.txt\n',
+    'l.txt': '10.0.0.0/16\n10.1.0.0/16\n',
+    'e.yaml': 'kind: exemption\nname: e\nsources: [10.0.0.1]\n',
+  })
+  const memory = new LoadMemory(0)
+  const again = () => loadPolicies(root, { now: NOW, memory })
+  const one = await again()
+  const two = await again()
+  t.equal(two.lists.get('l'), one.lists.get('l'), 'the same list')
+  t.equal(two.model?.policies[0]?.networks, one.model?.policies[0]?.networks, 'and what was made of it')
+  t.equal(two.documents[0]?.document, one.documents[0]?.document)
+  await writeFile(join(root, 'e.yaml'), 'kind: exemption\nname: e\nsources: [10.0.0.2]\n')
+  const three = await again()
+  t.equal(three.model?.policies[0]?.networks, one.model?.policies[0]?.networks)
+  t.same([...(three.model?.exemptions[0]?.sources ?? [])].map(formatPrefix), ['10.0.0.2'])
+  await writeFile(join(root, 'l.txt'), '10.0.0.0/16\nnonsense\n')
+  t.same(places((await again()).diagnostics), ['bad-prefix 2:1'])
+  t.same(places((await again()).diagnostics), ['bad-prefix 2:1'], 'mistakes are remembered as well')
+  await rm(join(root, 'l.txt'))
+  t.same(places((await again()).diagnostics), ['unreadable-file 3:7'])
+  await writeFile(join(root, 'l.txt'), '10.2.0.0/16\n')
+  const overlay = new Map([['l.txt', '10.3.0.0/16\n']])
+  const planned = await loadPolicies(root, { now: NOW, memory, overlay })
+  t.same([...(planned.lists.get('l') ?? [])].map(formatPrefix), ['10.3.0.0/16'])
+  t.same([...((await again()).lists.get('l') ?? [])].map(formatPrefix), ['10.2.0.0/16'])
+  await rm(join(root, 'e.yaml'))
+  t.equal((await again()).model?.exemptions.length, 0)
 })
 
 t.test('hostile files', async (t) => {
