@@ -47,6 +47,26 @@ export class AddressRanges {
     return at >= 0 && (last[at] ?? 0) >= prefix.address
   }
 
+  /** Whether some address of some of the prefixes of a family is in one of ours; asks for each of the fewer. */
+  overlapsAny(prefixes: PrefixSet, family: Family): boolean {
+    const { first, last } = this.rangesOf(family)
+    for (const part of prefixes.parts) {
+      if (part.family !== family) continue
+      const { addresses, length } = part
+      if (addresses.length < first.length) {
+        for (const address of addresses) if (this.overlaps({ family, address, length } as Prefix)) return true
+        continue
+      }
+      for (let at = 0; at < first.length; at++) {
+        // Prefixes of one length keep apart: the last that begins in or before the range reaches into it, or none does.
+        const address = addresses[rankOf(addresses, last[at] ?? 0) - 1]
+        if (address !== undefined && lastOf({ family, address, length } as Prefix) >= (first[at] ?? 0))
+          return true
+      }
+    }
+    return false
+  }
+
   /** The ranges themselves: first and last addresses, in order, none touching the next. */
   rangesOf(family: Family): Ranges {
     return family === 4 ? this.#four : this.#six

@@ -105,7 +105,7 @@ class Check {
     if (clients === null || policies.length === 0 || !this.#options.policiesAreWhole) return true
     if (policies.some(({ redirect }) => redirect?.relay === name)) return true
     const families = new Set<Family>(addresses.parts.map(({ family }) => family))
-    return clients.some((client) => families.has(client.family) && this.#governed.overlaps(client))
+    return [...families].some((family) => this.#governed.overlapsAny(clients, family))
   }
 
   exemptions(): void {
@@ -137,7 +137,7 @@ class Check {
   #isUseless({ sources, destinations }: Exemption): boolean {
     if (sources.size === 0 || !this.#options.policiesAreWhole) return false
     const families = new Set<Family>(destinations?.parts.map(({ family }) => family) ?? [4, 6])
-    return !sources.some((source) => families.has(source.family) && this.#governed.overlaps(source))
+    return ![...families].some((family) => this.#governed.overlapsAny(sources, family))
   }
 
   /** The kernel keeps one rate for a pair of prefixes. */

@@ -2,6 +2,9 @@
  * What must hold for every change of policy, shown with the real kernel: cut connections, rates, users, and deltas. With
  * SEED in the environment a run is repeated, with RUNS it is so many times as long.
  */
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
@@ -246,6 +249,7 @@ t.test('mail of a user of the gateway comes to its end after the process is gone
 
 t.test('a delta leads to what a replacement leads to, and forgets nothing', async (t) => {
   let runs = 0
+  let appended = 0
   await fc.assert(
     fc.asyncProperty(
       pairs,
@@ -254,7 +258,9 @@ t.test('a delta leads to what a replacement leads to, and forgets nothing', asyn
         runs++
         const [model, changed] = [await modelOf(before.yaml), await modelOf(after.yaml)]
         const [from, to] = [compile(model, OPTIONS), compile(changed, OPTIONS)]
-        const enforcer = new Enforcer(field.nft, null)
+        const state = await mkdtemp(join(tmpdir(), 'egress25-boot-'))
+        await using _ = { [Symbol.asyncDispose]: () => rm(state, { recursive: true }) }
+        const enforcer = new Enforcer(field.nft, state)
         await enforcer.apply(from)
         await tryOut(model, picks)
         const counted = await allCounters(from, to)
@@ -266,11 +272,59 @@ t.test('a delta leads to what a replacement leads to, and forgets nothing', asyn
         await field.nft.apply(renderReplacement(to).text)
         same(table, await listing(), 'the table')
         same(digest, renderReplacement(to).digest, 'digest')
+        if (how === 'delta') appended++
+        await enforcer.apply(from)
+        await enforcer.apply(to)
+        const { code, stderr } = await field.inGateway(['nft', '-f', join(state, 'ruleset.nft')], {
+          timeout: 10_000,
+        })
+        if (code !== 0) throw new Error(`the boot file: ${stderr}`)
+        same(table, await listing(), 'the table after a boot')
+        const changes = (await readdir(join(state, 'changes'))).length
+        same(changes, how === 'delta' ? 3 : 0, 'changes kept beside the script')
       },
     ),
     { numRuns: 80 * RUNS, seed: SEED, interruptAfterTimeLimit: 60_000 * RUNS },
   )
-  t.ok(runs >= 80, `${runs} pairs`)
+  t.ok(runs >= 80 && appended >= 60, `${runs} pairs, ${appended} changed by a delta`)
+})
+
+t.test('a replacement remembers what the kernel has counted and learned', async (t) => {
+  const ruleset = await rulesetOf(`
+kind: policy
+name: pool
+networks: [100.64.0.0/10, "2001:db8:100::/40"]
+---
+kind: exemption
+name: mail-server
+sources: [100.64.12.7]
+`)
+  const first = new Enforcer(field.nft, null)
+  await first.apply(ruleset)
+  for (let i = 0; i < 3; i++) await connect('100.64.1.2', '203.0.113.9')
+  await connect('2001:db8:100:1::2', '2001:db8:ffff::9')
+  await connect('100.64.12.7', '203.0.113.9')
+  const counted = await allCounters(ruleset, ruleset)
+  t.equal(counted['sources4 100.64.1.2'], 3)
+  await first.restore('everything')
+  t.same(await allCounters(ruleset, ruleset), counted, 'healed')
+  await connect('100.64.1.2', '203.0.113.9')
+  t.equal((await field.counters('sources4')).get('100.64.1.2'), 4, 'and counting goes on')
+  await first.restore('rules')
+  t.equal((await field.counters('sources4')).get('100.64.1.2'), 4, 'also when only the rules are put right')
+  // A service that starts anew, with other policies than those it finds.
+  const other = await rulesetOf(`
+kind: policy
+name: pool
+networks: [100.64.0.0/10, "2001:db8:100::/40"]
+`)
+  const { how } = await new Enforcer(field.nft, null).apply(other)
+  t.equal(how, 'replacement')
+  const { 'sources4 100.64.1.2': machine, 'sources6-64 2001:db8:100:1::': network } = await allCounters(
+    ruleset,
+    other,
+  )
+  t.same([machine, network], [4, 1])
 })
 
 /** Some connections, so that there is something to forget. */
