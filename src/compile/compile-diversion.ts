@@ -124,7 +124,7 @@ function baseChains(model: Model, { options }: Context, ask: readonly Rule[]): C
     ]
     chains.push({ name: 'redirecting-local', base: null, rules })
     chains.push({
-      name: 'redirect-output',
+      name: 'output-redirect',
       base: { type: 'nat', hook: 'output', priority: DSTNAT },
       rules: [{ rule: 'port-25', chain: 'redirecting-local' }],
     })

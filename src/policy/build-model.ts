@@ -24,6 +24,7 @@ export interface LocatedDocument {
 
 /** Source and destination prefixes multiply; beyond this many pairs a document would flood the kernel. */
 const MAX_PAIRS = 1_000_000
+const MAX_ALL_PAIRS = 4_000_000
 
 /** What sequences of documents became, as long as the documents live. */
 const RESOLVED = new WeakMap<readonly string[], { lists: readonly PrefixSet[]; set: PrefixSet }>()
@@ -79,6 +80,7 @@ class Build {
   readonly #lists: ReadonlyMap<string, PrefixSet>
   readonly #names = new Map<string, Origin>()
   readonly #relays = new Map<string, Relay>()
+  #pairs = 0
   /** Of each relay, as they are written. */
   readonly #addresses = new Map<string, readonly string[]>()
 
@@ -188,9 +190,12 @@ class Build {
   }
 
   #checkPairs(one: PrefixSet, other: PrefixSet | null, pointer: string, source: SourceDocument): void {
-    const pairs = one.size * (other?.size ?? 1)
-    if (other !== null && pairs > MAX_PAIRS) {
-      const message = `${one.size} × ${other.size} pairs of prefixes are more than ${MAX_PAIRS}`
+    if (other === null) return
+    const pairs = one.size * other.size
+    this.#pairs += pairs
+    if (pairs > MAX_PAIRS || this.#pairs > MAX_ALL_PAIRS) {
+      const limit = pairs > MAX_PAIRS ? MAX_PAIRS : `${MAX_ALL_PAIRS} in all documents together`
+      const message = `${one.size} × ${other.size} pairs of prefixes are more than ${limit}`
       this.#report(source.locate({ pointer }), 'too-large', message)
     }
   }

@@ -1,6 +1,7 @@
 /** The little languages inside strings: names, prefixes, durations, rates, times. Each has one reader, here. */
 import type { DiagnosticCode } from './diagnostic.ts'
 import { parsePrefix, withoutHostBits } from './prefix.ts'
+import { findUnseen } from './unseen.ts'
 
 export interface Fault {
   readonly code: DiagnosticCode
@@ -55,7 +56,10 @@ export const FORMATS = {
       : fault('bad-user', `${quote(text)} is not a user name: use a-z, 0-9, _ and -`),
 
   'relative-path': (text: string) =>
-    text.startsWith('/') || text.includes('\\') || text.split('/').includes('..') || text.includes('\0')
+    text.startsWith('/') ||
+    /[\\\t\r\n]/.test(text) ||
+    text.split('/').includes('..') ||
+    findUnseen(text) !== null
       ? fault('bad-path', `${quote(text)} must be a path inside the policy directory`)
       : null,
 } as const satisfies Record<string, (text: string) => Fault | null>
@@ -111,7 +115,13 @@ function fault(code: DiagnosticCode, message: string): Fault {
   return { code, message }
 }
 
-/** Somebody else's text inside a message: short, on one line, without control characters. */
+/** Somebody else's text inside a message: short, on one line, without anything that is not seen. */
 export function quote(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
+  return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text).replace(UNSEEN, escaped)
+}
+
+const UNSEEN = /[\x7f-\x9f\p{Cf}\u2028\u2029]/gu
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
 }

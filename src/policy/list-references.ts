@@ -7,6 +7,9 @@ import type { SourceDocument } from './yaml-source.ts'
 /** The keys that take `@list` beside prefixes. */
 const KEYS = ['networks', 'addresses', 'clients', 'sources', 'destinations'] as const
 
+/** A hint compares a name with all others; nobody reads so many of them. */
+const MAX_HINTS = 100
+
 /** One for each reference to a list that no document defines, be that document sound or not. */
 export function danglingLists(documents: readonly SourceDocument[]): Diagnostic[] {
   const names = documents.flatMap(({ value }) => {
@@ -14,19 +17,15 @@ export function danglingLists(documents: readonly SourceDocument[]): Diagnostic[
     return kind === 'list' && typeof name === 'string' ? [name] : []
   })
   const known = new Set(names)
-  return documents.flatMap((source) =>
-    referencesIn(source.value).flatMap(({ pointer, list }) =>
-      known.has(list)
-        ? []
-        : [
-            diagnostic(
-              source.locate({ pointer }),
-              'dangling-list',
-              `there is no list ${list}${suggest(list, names)}`,
-            ),
-          ],
-    ),
-  )
+  const found: Diagnostic[] = []
+  for (const source of documents) {
+    for (const { pointer, list } of referencesIn(source.value)) {
+      if (known.has(list)) continue
+      const hint = found.length < MAX_HINTS ? suggest(list, names) : ''
+      found.push(diagnostic(source.locate({ pointer }), 'dangling-list', `there is no list ${list}${hint}`))
+    }
+  }
+  return found
 }
 
 function referencesIn(value: unknown): { pointer: string; list: string }[] {
@@ -35,7 +34,7 @@ function referencesIn(value: unknown): { pointer: string; list: string }[] {
     const entries = Object.hasOwn(document, key) ? document[key] : []
     if (!Array.isArray(entries)) return []
     return entries.flatMap((entry: unknown, index) =>
-      typeof entry === 'string' && /^@[a-z0-9]/.test(entry)
+      typeof entry === 'string' && /^@[a-z0-9][a-z0-9-]{0,47}$/.test(entry)
         ? [{ pointer: pointerTo(`/${key}`, index), list: entry.slice(1) }]
         : [],
     )

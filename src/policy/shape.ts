@@ -46,7 +46,11 @@ export function pointerTo(parent: string, key: string | number): string {
   return `${parent}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
 
+/** A document with more mistakes than this is none of ours; the first ones tell enough. */
+const MAX_PROBLEMS = 1_000
+
 function visit(shape: Shape, value: unknown, pointer: string, check: Check): void {
+  if (check.problems.length >= MAX_PROBLEMS) return
   const add = (code: Problem['code'], message: string) => check.problems.push({ pointer, code, message })
   if (shape.const !== undefined) {
     if (value !== shape.const) add('bad-value', `must be ${shape.const}`)
@@ -94,6 +98,7 @@ function visit(shape: Shape, value: unknown, pointer: string, check: Check): voi
 function visitMapping(shape: Shape, value: object, pointer: string, check: Check): void {
   const properties = shape.properties ?? {}
   for (const [key, item] of Object.entries(value)) {
+    if (check.problems.length >= MAX_PROBLEMS) return
     const at = pointerTo(pointer, key)
     const property = Object.hasOwn(properties, key) ? properties[key] : undefined
     if (property !== undefined) visit(property, item, at, check)

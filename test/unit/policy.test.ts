@@ -478,6 +478,39 @@ t.test('hostile files', async (t) => {
   t.test('a kind that is a built-in property is unknown', async (t) => {
     t.same(places((await load(t, 'kind: toString\nname: r\n')).diagnostics), ['unknown-kind 1:7'])
   })
+  t.test('a diagnostic stays on its line, whatever was written', async (t) => {
+    const { diagnostics } = await load(t, {
+      'a.yaml': 'kind: list\nname: l\nfile: "a\\nb.txt"\n---\nkind: policy\nname: p\nnetworks: ["@a\\nb"]\n',
+      'b.yaml': 'kind: list\nname: m\nfile: m.txt\n',
+      'm.txt': '10.0.0.\u0085x\n\u202e10.0.0.1\n',
+    })
+    t.same(
+      diagnostics.map(({ file, code, line }) => `${file}:${line} ${code}`),
+      ['a.yaml:3 bad-path', 'a.yaml:7 bad-name', 'm.txt:1 bad-prefix', 'm.txt:2 bad-prefix'],
+    )
+    for (const { message } of diagnostics) t.notMatch(message, /[\n\r\x7f-\x9f\u202e]/)
+  })
+  t.test('mistakes without end are cut short, and hints cost no more than they help', async (t) => {
+    const many = `kind: relay\nname: r\naddresses: [${'x, '.repeat(50_000)}x]\n`
+    t.ok((await load(t, many)).diagnostics.length <= 1_000)
+    const started = Date.now()
+    const dangling = Array.from(
+      { length: 3_000 },
+      (_, i) =>
+        `kind: list\nname: l${i}\nprefixes: [10.0.0.1]\n---\nkind: relay\nname: r${i}\naddresses: ["@x${i}"]\n`,
+    ).join('---\n')
+    t.equal((await load(t, dangling)).diagnostics.length, 3_000)
+    t.ok(Date.now() - started < 20_000)
+  })
+  t.test('pairs are counted over all documents', async (t) => {
+    const exemption = (name: string) =>
+      `kind: exemption\nname: ${name}\nsources: ["@l"]\ndestinations: ["@l"]\n`
+    const { diagnostics } = await load(t, {
+      'e.yaml': `${['a', 'b', 'c', 'd', 'e'].map(exemption).join('---\n')}---\nkind: list\nname: l\nfile: l.txt\n`,
+      'l.txt': Array.from({ length: 1_000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`).join('\n'),
+    })
+    t.same(places(diagnostics.filter(({ code }) => code === 'too-large')), ['too-large 24:15'])
+  })
   t.test('NUL bytes', async (t) => {
     t.same(places((await load(t, 'kind: relay\0\n')).diagnostics), ['bad-encoding 1:1'])
   })
