@@ -47,9 +47,11 @@ export interface Script {
  */
 export function renderReplacement(ruleset: Ruleset): Script {
   const digest = digestOf(ruleset)
-  const parts = [`table ${TABLE}\ndelete table ${TABLE}\n`, frame(ruleset)]
-  for (const table of ruleset.tables) {
-    for (const command of elementCommands('add', table, flatten(table))) parts.push(line(command))
+  const flat = ruleset.tables.map((table) => ({ table, entries: flatten(table) }))
+  const sizes = new Map(flat.map(({ table, entries }) => [table.name, sizeFor(entries.keys.length)]))
+  const parts = [`table ${TABLE}\ndelete table ${TABLE}\n`, frame(ruleset, sizes)]
+  for (const { table, entries } of flat) {
+    for (const command of elementCommands('add', table, entries)) parts.push(line(command))
   }
   parts.push(`add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`)
   // Put together once: of a million elements, each copy has 15 MB.
@@ -87,10 +89,22 @@ function digestOfKeys(keys: Keys): string {
   return digest
 }
 
-/** The table with all but its elements. */
-function frame(ruleset: Ruleset): string {
+/** Elements from which on it pays to tell nft how many there will be. */
+const MANY = 10_000
+
+/**
+ * How many elements to make room for: with a size the kernel takes a plain hash table and never grows it, so that a
+ * million elements are loaded in half the time and found sooner. At least as many again may be added; when more are,
+ * the kernel refuses, and the table is written anew with more room. null: it may see for itself.
+ */
+function sizeFor(elements: number): number | null {
+  return elements < MANY ? null : 2 ** Math.ceil(Math.log2(elements * 2))
+}
+
+/** The table with all but its elements; the room in it makes no difference to what it is. */
+function frame(ruleset: Ruleset, sizes: ReadonlyMap<string, number | null> = new Map()): string {
   const body = [
-    ...ruleset.tables.map(tableBlock),
+    ...ruleset.tables.map((table) => tableBlock(table, sizes.get(table.name) ?? null)),
     ...ruleset.learned.map(learnedBlock),
     totalsBlock(ruleset.totals),
     appliedBlock(),
@@ -146,9 +160,10 @@ export function renderChains(chains: readonly Chain[]): string {
   return commands.map(line).join('')
 }
 
-function tableBlock(table: LookupTable): string {
+function tableBlock(table: LookupTable, size: number | null): string {
   const keyword = table.isMap ? 'map' : 'set'
-  return block(`${keyword} ${table.name}`, [tableType(table)])
+  const room = size === null ? [] : [`size ${size}`]
+  return block(`${keyword} ${table.name}`, [tableType(table), ...room])
 }
 
 function declaration(table: LookupTable): string {
