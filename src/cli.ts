@@ -100,10 +100,22 @@ function gather(value: string, before: string[] = []): string[] {
   return [...before, value]
 }
 
-command('apply [dir]', 'bring the policies into force').action(
-  async (dir: string | undefined, options: Options) => {
+command('apply [dir]', 'bring the policies into force')
+  .option('--confirm <duration>', 'take them back after so long (5s to 1h), unless egress25 confirm follows')
+  .action(async (dir: string | undefined, options: Options & { confirm?: string }) => {
     const { apply } = await import('./commands/apply.ts')
-    exit = await apply(dir ?? null, common(options))
+    exit = await apply(dir ?? null, { ...common(options), confirm: options.confirm ?? null })
+  })
+
+command('confirm', 'keep what apply --confirm brought into force').action(async (options: Options) => {
+  const { confirm } = await import('./commands/confirm.ts')
+  exit = await confirm(common(options))
+})
+
+command('rollback', 'take back at once what apply --confirm brought into force').action(
+  async (options: Options) => {
+    const { rollback } = await import('./commands/confirm.ts')
+    exit = await rollback(common(options))
   },
 )
 

@@ -41,6 +41,7 @@ const ConfigSchema = Type.Object(
       directory: Type.Optional(text('absolute-path')),
       retain: Type.Optional(text('duration')),
     }),
+    exemptions: section({ announce: Type.Optional(Type.Array(text('duration'), { maxItems: 16 })) }),
     // Nothing can name the machine behind an address yet; an entry would be silently useless.
     subscribers: Type.Optional(Type.Array(Type.Object({}), { maxItems: 0 })),
     alerts: Type.Optional(Type.Array(ChannelSchema, { maxItems: 32 })),
@@ -62,7 +63,15 @@ export interface Config {
   readonly stateDirectory: string
   /** Milliseconds after which a resolved incident is forgotten (RFC 6561 §5: no longer than it is needed). */
   readonly retain: number
+  /** How long before their end exemptions are announced, the longest first. */
+  readonly announce: readonly Lead[]
   readonly channels: readonly Channel[]
+}
+
+export interface Lead {
+  /** As it is written, such as `7d`. */
+  readonly text: string
+  readonly milliseconds: number
 }
 
 /** The configuration cannot be used; every reason, with its place. */
@@ -128,7 +137,8 @@ export function parseConfig(path: string, written: string): Config {
   return build((document?.value ?? {}) as Static<typeof ConfigSchema>)
 }
 
-function build({ gateway, policies, firewall, api, state, alerts }: Static<typeof ConfigSchema>): Config {
+function build(written: Static<typeof ConfigSchema>): Config {
+  const { gateway, policies, firewall, api, state, exemptions, alerts } = written
   return {
     gateway: gateway ?? hostname(),
     policyDirectory: policies?.directory ?? '/etc/egress25/policies',
@@ -143,8 +153,17 @@ function build({ gateway, policies, firewall, api, state, alerts }: Static<typeo
     listen: (api?.listen ?? ['127.0.0.1:7025']).flatMap((value) => parseListen(value) ?? []),
     stateDirectory: state?.directory ?? '/var/lib/egress25',
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
+    announce: buildLeads(exemptions?.announce ?? ['7d', '1d']),
     channels: alerts ?? [],
   }
+}
+
+/** The same span written in two ways is one. */
+function buildLeads(durations: readonly string[]): Lead[] {
+  const leads = new Map(durations.map((text) => [parseDuration(text) ?? 0, text]))
+  return [...leads]
+    .map(([milliseconds, text]) => ({ text, milliseconds }))
+    .sort((a, b) => b.milliseconds - a.milliseconds)
 }
 
 function parseListen(value: string): Listen | null {

@@ -10,19 +10,27 @@ import { createMetrics, type Metrics } from './api/metrics.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
 import { type Config, ConfigError, readConfig } from './config.ts'
 import { Controller } from './control/controller.ts'
+import { lapseBody, lapseKey } from './control/lapse-body.ts'
+import { LapseWatch } from './control/lapse-watch.ts'
 import { Monitor } from './control/monitor.ts'
 import { monitorLog } from './control/monitor-log.ts'
+import { ConfirmationPendingError, HeldError } from './control/pending.ts'
 import { PolicyError } from './control/policy-error.ts'
+import { PreflightWatch } from './control/preflight-watch.ts'
 import type { IncidentEvent } from './detect/incident.ts'
 import { incidentBody } from './detect/incident-body.ts'
+import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
+import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
+import { Preflight } from './kernel/preflight.ts'
 import { runProcess } from './kernel/process.ts'
 import { findUserIds } from './kernel/users.ts'
 import { notifySystemd, watchdogInterval } from './notify.ts'
 import { DirectoryError } from './policy/files.ts'
 import { inTransaction, openDatabase } from './store/database.ts'
 import { IncidentStore } from './store/incidents.ts'
+import { LapseStore } from './store/lapses.ts'
 import { Outbox } from './store/outbox.ts'
 import { VERSION } from './version.ts'
 
@@ -41,11 +49,31 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const database = await open(config)
   const incidents = new IncidentStore(database)
   const outbox = new Outbox(database)
-  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory)
+  const conntrack = openConntrack({
+    run: runProcess,
+    now: Date.now,
+    onEnded: (connections) => log.info({ connections }, 'redirected connections were ended'),
+    onFailed: (reason) => log.error({ reason }, 'redirected connections may go on as before'),
+  })
+  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack })
   const controller = new Controller({
     directory: config.policyDirectory,
     compile: config.compile,
     enforcer,
+    staysOn: true,
+    trial: {
+      stateDirectory: config.stateDirectory,
+      onTakenBack: ({ id, digest }, by) =>
+        log.error(
+          { id, digest, by },
+          'an unconfirmed change was taken back; the rules from before are in force',
+        ),
+      onStuck: (pending, error) =>
+        log.error(
+          { id: pending?.id, reason: error.message },
+          'an unconfirmed change cannot be taken back yet',
+        ),
+    },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
   })
@@ -101,7 +129,40 @@ export async function serve(configFile: string | null): Promise<Exit> {
       }),
     log: monitorLog(log),
   })
-  const metrics: Metrics = createMetrics(monitor)
+  const preflight = new PreflightWatch({
+    preflight: new Preflight(machineFiles(), runProcess),
+    gateway: config.compile,
+    inForce: () => controller.inForce,
+    onAppeared: (finding) => log.warn(finding, 'preflight warning'),
+    onGone: (finding) => log.info(finding, 'preflight warning is gone'),
+  })
+  const lapses = new LapseWatch({
+    inForce: () => controller.inForce,
+    store: new LapseStore(database),
+    leads: config.announce.map(({ milliseconds }) => milliseconds),
+    now: Date.now,
+    inTransaction: (work) => {
+      inTransaction(database, work)
+      dispatcher.wake()
+    },
+    leaveMessages: (lapse, now) => {
+      const message = JSON.stringify(lapseBody(lapse, config.gateway, now))
+      for (const { name } of channels) outbox.add(name, lapseKey(lapse), message)
+    },
+    onAnnounced: ({ exemption: { name, expires, origin, owner, ticket }, lead }) => {
+      const exemption = { name, file: origin.file, line: origin.line, owner, ticket }
+      log.warn(
+        { exemption: { ...exemption, expires: new Date(expires).toISOString() } },
+        lead === 0 ? 'an exemption has ended' : 'an exemption ends soon',
+      )
+    },
+    onUnwritable: (error) =>
+      log.error(
+        { reason: error.message },
+        'the database cannot be written; ends of exemptions are in this log only',
+      ),
+  })
+  const metrics: Metrics = createMetrics(monitor, { preflight, lapses, leads: config.announce })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
   const app = await createApp(
     {
@@ -116,6 +177,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       enforcer,
       incidents,
       outbox,
+      preflight,
       metrics,
       onIncident,
     },
@@ -126,6 +188,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const stop = async () => {
     notifySystemd('STOPPING=1')
     monitor.stop()
+    preflight.stop()
+    lapses.stop()
     dispatcher.stop()
     for (const server of servers) server.close()
     await app.close()
@@ -139,6 +203,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     await stop()
     throw error
   }
+  preflight.start()
+  lapses.start()
   dispatcher.wake()
   setReady()
   notifySystemd('READY=1')
@@ -149,6 +215,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const prune = () => {
     const forgotten = incidents.prune(Date.now() - config.retain)
     if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
+    lapses.prune(Date.now() - config.retain)
   }
   prune()
   const pruning = setInterval(prune, PRUNE_INTERVAL)
@@ -187,7 +254,7 @@ async function applyAtStart(
   log: Logger,
 ): Promise<void> {
   try {
-    const { applied, loaded } = await metrics.timeApply(() => controller.apply())
+    const { applied, loaded } = await metrics.timeApply(() => controller.applyUnlessHeld())
     for (const diagnostic of loaded.diagnostics) log.warn({ diagnostic }, 'policy warning')
     if (applied.bootFileError !== null) {
       log.error({ reason: applied.bootFileError.message }, 'the rules would not survive a reboot')
@@ -196,8 +263,15 @@ async function applyAtStart(
       { how: applied.how, digest: applied.digest, elements: applied.elements },
       'policies are in force',
     )
+    const { pending, secondsLeft } = controller.trial
+    if (pending !== null) {
+      log.warn(
+        { id: pending.id, seconds_left: secondsLeft },
+        'a change from before waits for its confirmation',
+      )
+    }
   } catch (error) {
-    if (!(error instanceof PolicyError || error instanceof DirectoryError)) throw error
+    if (!isOfThePolicies(error)) throw error
     logRefusal(log, error)
     const restored = await enforcer.restoreForBoot()
     log.error(
@@ -209,11 +283,18 @@ async function applyAtStart(
 
 async function reapply(controller: Controller, metrics: Metrics, log: Logger): Promise<void> {
   try {
-    const { applied } = await metrics.timeApply(() => controller.apply())
+    const { applied } = await metrics.timeApply(() => controller.applyUnlessHeld())
     log.info({ how: applied.how, digest: applied.digest }, 'policies applied again')
   } catch (error) {
     logRefusal(log, error as Error)
   }
+}
+
+/** Faults that leave in force what is, and do not keep the service down. */
+function isOfThePolicies(error: unknown): error is Error {
+  return [PolicyError, DirectoryError, HeldError, ConfirmationPendingError].some(
+    (kind) => error instanceof kind,
+  )
 }
 
 function logRefusal(log: Logger, error: Error): void {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { removeStaleLabs } from '../lab/lab.ts'
 import { killAll } from '../lab/process.ts'
 import { apply } from './apply.ts'
+import { change } from './change.ts'
 import { check } from './check.ts'
 import { compile } from './compile.ts'
 import { thisMachine } from './machine.ts'
@@ -12,7 +13,7 @@ import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
 
-const measurements: readonly Measurement[] = [compile, apply, packets, check]
+const measurements: readonly Measurement[] = [compile, apply, change, packets, check]
 
 const names = process.argv.slice(2)
 if (names.includes('--list')) {

@@ -1,6 +1,7 @@
 /** What the routes are given to work with. */
 import type { Controller } from '../control/controller.ts'
 import type { Monitor } from '../control/monitor.ts'
+import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { IncidentStore } from '../store/incidents.ts'
@@ -21,6 +22,7 @@ export interface Context {
   readonly enforcer: Enforcer
   readonly incidents: IncidentStore
   readonly outbox: Outbox
+  readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly metrics: Metrics
   /** Stores and announces what became of an incident. */
   readonly onIncident: (event: IncidentEvent) => void

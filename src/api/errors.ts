@@ -1,8 +1,11 @@
 /** Turns whatever went wrong into a problem that a client can act on. */
 import type { FastifyError } from 'fastify'
-import { FileExistsError, UnwritableError } from '../control/controller.ts'
+import { FileExistsError } from '../control/controller.ts'
 import { DocumentError } from '../control/document-change.ts'
+import { UnguardedError } from '../control/guard.ts'
+import { ConfirmationPendingError, HeldError, NothingPendingError } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
+import { UnwritableError } from '../control/stage-change.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
@@ -33,6 +36,10 @@ export function toApiError(error: FastifyError | Error): ApiError {
   }
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
   if (error instanceof UnwritableError) return new ApiError('policies-unwritable', error.message)
+  if (error instanceof ConfirmationPendingError) return new ApiError('confirmation-pending', error.message)
+  if (error instanceof NothingPendingError) return new ApiError('nothing-pending', error.message)
+  if (error instanceof HeldError) return new ApiError('policies-held', error.message)
+  if (error instanceof UnguardedError) return new ApiError('unguarded', error.message)
   if (error instanceof KernelError) return new ApiError('kernel-refused', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
   if ('validation' in error && error.validation !== undefined) {

@@ -1,7 +1,11 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { Lead } from '../config.ts'
+import type { LapseWatch } from '../control/lapse-watch.ts'
 import type { Monitor } from '../control/monitor.ts'
+import type { PreflightWatch } from '../control/preflight-watch.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
+import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 
 export interface Metrics {
   readonly contentType: string
@@ -11,7 +15,13 @@ export interface Metrics {
   alertSent(channel: string, outcome: 'sent' | 'failed'): void
 }
 
-export function createMetrics(monitor: Monitor): Metrics {
+export interface Measured {
+  readonly preflight: Pick<PreflightWatch, 'findings'>
+  readonly lapses: Pick<LapseWatch, 'ending'>
+  readonly leads: readonly Lead[]
+}
+
+export function createMetrics(monitor: Monitor, { preflight, lapses, leads }: Measured): Metrics {
   const registry = new Registry()
   const registers = [registry]
   const counted = <L extends string>(
@@ -80,6 +90,22 @@ export function createMetrics(monitor: Monitor): Metrics {
     for (const kind of INCIDENT_KINDS) gauge.set({ kind }, 0)
     for (const { kind } of monitor.detector.open()) gauge.inc({ kind })
   })
+  measured(
+    'egress25_preflight_warnings',
+    'what keeps the rules from doing their work on this machine',
+    ['code'],
+    (gauge) => {
+      for (const code of PREFLIGHT_CODES) gauge.set({ code }, 0)
+      for (const { code } of preflight.findings) gauge.inc({ code })
+    },
+  )
+  // Not one series for each exemption: there may be thousands, and names come and go.
+  measured('egress25_exemptions_ending', 'exemptions that end within this time', ['within'], (gauge) => {
+    for (const { text, milliseconds } of leads) gauge.set({ within: text }, lapses.ending(milliseconds))
+  })
+  measured('egress25_exemptions_ended', 'exemptions that have ended, and can be removed', [], (gauge) =>
+    gauge.set(lapses.ending(0)),
+  )
   const applies = new Histogram({
     name: 'egress25_apply_seconds',
     help: 'time from reading the policies to rules in force',

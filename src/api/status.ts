@@ -1,8 +1,14 @@
-/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, `/v1/plan` and `/v1/apply`. */
+/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, `/v1/plan`, and `/v1/apply` with what may follow it. */
 import type { FastifyInstance } from 'fastify'
+import { type Static, Type } from 'typebox'
+import { CONFIRM_RANGE, parseConfirm } from '../control/confirmation.ts'
 import type { InForce } from '../control/controller.ts'
+import { pendingBody } from '../control/pending.ts'
 import { planBody } from '../plan/plan-body.ts'
 import type { Context } from './context.ts'
+import { ApiError } from './problem.ts'
+
+const ApplyQuery = Type.Object({ confirm: Type.Optional(Type.String()) }, { additionalProperties: false })
 
 export function statusRoutes(app: FastifyInstance, context: Context): void {
   const { controller, monitor, metrics } = context
@@ -20,12 +26,29 @@ export function statusRoutes(app: FastifyInstance, context: Context): void {
   })
   app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.render()))
   app.post('/v1/plan', async () => planBody(await controller.plan()))
-  app.post('/v1/apply', async () => appliedBody(await metrics.timeApply(() => controller.apply())))
+  app.post<{ Querystring: Static<typeof ApplyQuery> }>(
+    '/v1/apply',
+    { schema: { querystring: ApplyQuery } },
+    async ({ query: { confirm } }) => {
+      if (confirm === undefined) return appliedBody(await metrics.timeApply(() => controller.apply()))
+      const seconds = parseConfirm(confirm)
+      if (seconds === null) throw new ApiError('bad-request', `confirm=${confirm}: ${CONFIRM_RANGE}`)
+      const applied = await metrics.timeApply(() => controller.applyOnTrial(seconds))
+      return { ...appliedBody(applied), pending: pendingBody(controller.trial) }
+    },
+  )
+  app.post('/v1/confirm', async () => {
+    const { id, bootFileError } = await controller.confirm()
+    return { id, boot_file_error: bootFileError?.message ?? null }
+  })
+  app.post('/v1/rollback', () => controller.rollBack())
 }
 
-function statusOf({ gateway, version, policyDirectory, started, controller, monitor, outbox }: Context) {
+function statusOf(context: Context) {
+  const { gateway, version, policyDirectory, started, controller, monitor, outbox, preflight } = context
   const { inSync, listening, drift, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller
+  const { held } = controller.trial
   const byKind: Record<string, number> = {}
   for (const { kind } of monitor.detector.open()) byKind[kind] = (byKind[kind] ?? 0) + 1
   return {
@@ -36,8 +59,14 @@ function statusOf({ gateway, version, policyDirectory, started, controller, moni
     in_sync: inSync === true,
     drift,
     ruleset: inForce === null ? null : appliedBody(inForce),
+    /** What is in force until it is taken back, unless somebody confirms it. */
+    pending: pendingBody(controller.trial),
+    /** What was taken back, and comes into force again by an apply on purpose only. */
+    held: held === null ? null : { id: held.id, digest: held.digest },
     documents: inForce === null ? null : countDocuments(inForce),
     warnings: inForce?.loaded.diagnostics ?? [],
+    /** What keeps the rules from doing their work on this machine. */
+    preflight: preflight.findings.map(({ code, message }) => ({ code, message })),
     attempts: {
       total: attempts,
       by_policy: sums.flatMap(({ what, packets }) =>

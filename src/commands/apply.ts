@@ -1,7 +1,10 @@
 /** `egress25 apply [DIR]`: through the service when it runs, else straight to the kernel. */
 import { callService, UnreachableError } from '../client.ts'
 import { type Config, readConfig } from '../config.ts'
+import { CONFIRM_RANGE, parseConfirm } from '../control/confirmation.ts'
 import { Controller } from '../control/controller.ts'
+import { UnguardedError } from '../control/guard.ts'
+import { ConfirmationPendingError, pendingBody } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
 import { type Applied, Enforcer } from '../kernel/enforcer.ts'
 import { openNft } from '../kernel/nft.ts'
@@ -14,43 +17,78 @@ import { formatResult } from './test.ts'
 interface ApplyOptions {
   readonly json: boolean
   readonly config: string | null
+  /** Until when it must be confirmed, a duration; null: it stays. */
+  readonly confirm: string | null
 }
 
-export async function apply(directory: string | null, { json, config: file }: ApplyOptions): Promise<Exit> {
+/** What the service answers, and `--json` prints, of a change that waits. */
+interface PendingBody {
+  readonly pending?: { readonly seconds_left: number } | null
+}
+
+export async function apply(
+  directory: string | null,
+  { json, config: file, confirm }: ApplyOptions,
+): Promise<Exit> {
+  const seconds = confirm === null ? null : parseConfirm(confirm)
+  if (confirm !== null && seconds === null) {
+    complain(`egress25: --confirm ${confirm}: ${CONFIRM_RANGE}`)
+    return EXIT.usage
+  }
   const config = await readConfig(file)
   try {
-    if (await isServed(directory, config)) return await applyThroughService(config, json)
+    if (await isServed(directory, config)) return await applyThroughService(config, json, seconds)
     complain('egress25: it would undo this; change the policies there, or stop it')
     return EXIT.no
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error
   }
-  return applyHere(config, directory ?? config.policyDirectory, json)
+  return applyHere(config, directory ?? config.policyDirectory, json, seconds)
 }
 
-async function applyThroughService({ listen }: Config, json: boolean): Promise<Exit> {
-  const { status, body } = await callService(listen, 'POST', '/v1/apply')
-  if (status !== 200) return complainOfProblem(status, body, { json })
-  if (json) printJson(body)
-  else print(formatApplied(body as Pick<Applied, 'how' | 'elements' | 'chains'>))
-  return EXIT.done
-}
-
-async function applyHere(config: Config, directory: string, json: boolean): Promise<Exit> {
-  const controller = new Controller({
+/** The controller of a command, which does by itself what the service would do. */
+export function openController(config: Config, directory: string): Controller {
+  return new Controller({
     directory,
     compile: config.compile,
     enforcer: new Enforcer(openNft(runProcess), config.stateDirectory),
+    trial: { stateDirectory: config.stateDirectory },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
   })
+}
+
+async function applyThroughService({ listen }: Config, json: boolean, seconds: number | null): Promise<Exit> {
+  const query = seconds === null ? '' : `?confirm=${seconds}s`
+  const { status, body } = await callService(listen, 'POST', `/v1/apply${query}`)
+  if (status !== 200) return complainOfProblem(status, body, { json })
+  if (json) printJson(body)
+  else {
+    print(formatApplied(body as Pick<Applied, 'how' | 'elements' | 'chains'>))
+    sayUntilWhen(body as PendingBody)
+  }
+  return EXIT.done
+}
+
+async function applyHere(
+  config: Config,
+  directory: string,
+  json: boolean,
+  seconds: number | null,
+): Promise<Exit> {
+  const controller = openController(config, directory)
   try {
-    const { applied, loaded } = await controller.apply()
+    const { applied, loaded } = await (seconds === null
+      ? controller.apply()
+      : controller.applyOnTrial(seconds))
     const { how, digest, elements, chains, bootFileError } = applied
-    if (json) printJson({ diagnostics: loaded.diagnostics, how, digest, elements, chains })
+    const body = { diagnostics: loaded.diagnostics, how, digest, elements, chains }
+    const pending = pendingBody(controller.trial)
+    if (json) printJson(pending === null ? body : { ...body, pending })
     else {
       complainOf(loaded.diagnostics)
       print(formatApplied(applied))
+      sayUntilWhen({ pending })
     }
     if (bootFileError !== null) {
       complain(
@@ -59,6 +97,10 @@ async function applyHere(config: Config, directory: string, json: boolean): Prom
     }
     return EXIT.done
   } catch (error) {
+    if (error instanceof ConfirmationPendingError || error instanceof UnguardedError) {
+      complain(`egress25: ${error.message}`)
+      return EXIT.no
+    }
     if (!(error instanceof PolicyError)) throw error
     if (json) printJson({ diagnostics: error.diagnostics, failed_tests: error.failedTests.map(formatResult) })
     else {
@@ -68,6 +110,11 @@ async function applyHere(config: Config, directory: string, json: boolean): Prom
     }
     return EXIT.no
   }
+}
+
+function sayUntilWhen({ pending }: PendingBody): void {
+  if (pending === undefined || pending === null) return
+  print(`taken back in ${Math.round(pending.seconds_left)} s, unless you confirm it: egress25 confirm`)
 }
 
 function formatApplied({ how, elements, chains }: Pick<Applied, 'how' | 'elements' | 'chains'>): string {

@@ -19,6 +19,8 @@ interface Status {
   readonly attempts: { readonly total: number }
   readonly events: { readonly listening: boolean; readonly received: number; readonly lost: number }
   readonly incidents: { readonly open: Readonly<Record<string, number>> }
+  /** A service from before an upgrade has none until it is restarted. */
+  readonly preflight?: readonly { readonly code: string; readonly message: string }[]
 }
 
 export async function status({ json, config }: Options): Promise<Exit> {
@@ -55,6 +57,7 @@ function lines({
   attempts,
   events,
   incidents: { open },
+  preflight = [],
 }: Status) {
   const list = (counts: Readonly<Record<string, number>>) =>
     Object.entries(counts)
@@ -67,5 +70,6 @@ function lines({
     `attempts   ${attempts.total} counted, ${events.received} known in detail, ${events.lost} lost`,
     `listening  ${events.listening ? 'yes' : 'NO: attempts are counted, but not known in detail'}`,
     `incidents  ${Object.keys(open).length === 0 ? 'none open' : list(open)}`,
+    ...preflight.map(({ code, message }) => `WARNING    ${code}: ${message}`),
   ]
 }

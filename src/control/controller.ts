@@ -2,26 +2,32 @@
  * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
  * wait for each other; readers see the model that is in force.
  */
-import { access, constants, mkdir, readFile, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { compile } from '../compile/compile.ts'
-import { machineIn } from '../compile/compile-policies.ts'
+import { digestOf } from '../compile/nft-script.ts'
 import type { CompileOptions } from '../compile/options.ts'
-import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
-import type { TriedSource } from '../plan/traffic-changes.ts'
 import type { Overlay } from '../policy/files.ts'
-import { type Loaded, loadPolicies } from '../policy/load.ts'
+import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
+import { HeldError } from './pending.ts'
 import { PolicyError } from './policy-error.ts'
+import { stageChange } from './stage-change.ts'
+import { type TakenBackBy, Trial, type TrialOptions } from './trial.ts'
+import { triedSources } from './tried-sources.ts'
 
 export interface ControllerOptions {
   readonly directory: string
   readonly compile: CompileOptions
   readonly enforcer: Enforcer
+  /** Changes that wait for a confirmation; their time is only waited for here with `staysOn`. */
+  readonly trial: Omit<TrialOptions, 'enforcer' | 'onDue'>
+  /** Whether this program lives as long as changes may wait: a service, not a command. */
+  readonly staysOn?: boolean
   /** Ids of local users by name. */
   readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
   readonly now: () => number
@@ -39,25 +45,105 @@ export type Precondition = (current: Document | null) => void
 
 export class FileExistsError extends Error {}
 
-/** The policy directory cannot be written; nothing was changed. */
-export class UnwritableError extends Error {}
-
 export class Controller {
   readonly #options: ControllerOptions
+  readonly #trial: Trial
+  readonly #memory = new LoadMemory()
   #inForce: InForce | null = null
+  /** What was in force before the change that waits. */
+  #before: InForce | null = null
+  #lastGuarded = Number.NEGATIVE_INFINITY
   #queue: Promise<unknown> = Promise.resolve()
 
   constructor(options: ControllerOptions) {
     this.#options = options
+    const { trial, enforcer } = options
+    this.#trial = new Trial({
+      ...trial,
+      enforcer,
+      ...(options.staysOn === true ? { onDue: () => void this.exclusively(async () => {}) } : {}),
+      onTakenBack: (pending, by) => {
+        this.#takenBack(by)
+        trial.onTakenBack?.(pending, by)
+      },
+    })
   }
 
   get inForce(): InForce | null {
     return this.#inForce
   }
 
-  /** Applies the directory as it stands. @throws PolicyError, KernelError or DirectoryError; then nothing has changed */
+  /** What waits for a confirmation, and what was taken back. */
+  get trial(): Pick<Trial, 'pending' | 'secondsLeft' | 'held'> {
+    return this.#trial
+  }
+
+  /** When the guard of a change has changed the kernel, on the scale of performance.now(). */
+  get lastGuarded(): number {
+    return this.#lastGuarded
+  }
+
+  /**
+   * Applies the directory as it stands, because somebody says so.
+   * @throws PolicyError, KernelError, DirectoryError or ConfirmationPendingError; then nothing has changed
+   */
   apply(): Promise<InForce> {
-    return this.#inTurn(async () => this.#enforce(await this.#prepare()))
+    return this.#inTurn(async () => {
+      this.#trial.mustBeSettled()
+      return this.#enforce(await this.#prepare())
+    })
+  }
+
+  /**
+   * The same, until it is confirmed: else it is taken back after so many seconds.
+   * @throws what `apply` throws, and UnguardedError
+   */
+  applyOnTrial(seconds: number): Promise<InForce> {
+    return this.#inTurn(async () => {
+      this.#trial.mustBeSettled()
+      const compiled = await this.#prepare()
+      const before = this.#inForce
+      this.#before = before
+      const applied = await this.#trial.begin(compiled.ruleset, seconds, before?.ruleset ?? null)
+      return this.#nowInForce(compiled, applied)
+    })
+  }
+
+  /**
+   * The same as `apply`, without anybody who says so: what was taken back stays away. At the start of a service that
+   * finds a change of its predecessor waiting, that goes on waiting.
+   * @throws what `apply` throws, and HeldError
+   */
+  applyUnlessHeld(): Promise<InForce> {
+    return this.#inTurn(async () => {
+      const { pending } = this.#trial
+      if (this.#inForce !== null || pending === null) this.#trial.mustBeSettled()
+      const compiled = await this.#prepare()
+      if (this.#trial.isHeld(compiled.ruleset)) {
+        throw new HeldError(
+          'the policies are those that were taken back; egress25 apply brings them into force',
+        )
+      }
+      if (pending === null) return this.#enforce(compiled)
+      if (!this.#trial.isPending(compiled.ruleset)) this.#trial.mustBeSettled()
+      return this.#nowInForce(compiled, await this.#options.enforcer.applyUntilBoot(compiled.ruleset))
+    })
+  }
+
+  /** The change that waits stays. Answers its id, and why it would not survive a reboot. @throws NothingPendingError */
+  confirm(): Promise<{ readonly id: string; readonly bootFileError: Error | null }> {
+    return this.#inTurn(async () => {
+      const { pending, bootFileError } = await this.#trial.confirm()
+      if (this.#inForce !== null) {
+        this.#inForce = { ...this.#inForce, applied: { ...this.#inForce.applied, bootFileError } }
+      }
+      return { id: pending.id, bootFileError }
+    })
+  }
+
+  /** The change that waits goes at once. Answers its id. @throws NothingPendingError or KernelError */
+  rollBack(): Promise<{ readonly id: string }> {
+    return this.#inTurn(() => this.#trial.rollBack())
   }
 
   /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
@@ -93,6 +179,7 @@ export class Controller {
     plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
   ): Promise<Plan | null> {
     return this.#inTurn(async () => {
+      if (!dryRun) this.#trial.mustBeSettled()
       const { directory } = this.#options
       const before = await this.#load()
       const existing = findDocument(before, kind, name)
@@ -106,19 +193,8 @@ export class Controller {
       }
       const compiled = await this.#prepare(new Map([[change.path, change.text]]))
       if (dryRun) return this.#planOf(compiled)
-      // The new file waits, safely on the disk, until the kernel has agreed.
-      const path = join(directory, change.path)
-      if (change.text === null) {
-        // Asked before the kernel is changed: whoever may write the folder may remove what is in it.
-        await access(dirname(path), constants.W_OK).catch((error: Error) => {
-          throw new UnwritableError(`cannot remove ${path}: ${error.message}; nothing was changed`)
-        })
-        await this.#enforce(compiled)
-        await unlink(path)
-        await syncFolder(dirname(path))
-        return null
-      }
-      const staged = await stage(path, change.text)
+      await this.#mustNotSmuggle(compiled)
+      const staged = await stageChange(directory, change)
       try {
         await this.#enforce(compiled)
         await staged.commit()
@@ -132,7 +208,8 @@ export class Controller {
 
   #load(overlay: Overlay = new Map()): Promise<Loaded> {
     const { directory, now, compile } = this.#options
-    return loadPolicies(directory, { now: now(), overlay, outsideInterfaces: compile.outsideInterfaces })
+    const { outsideInterfaces } = compile
+    return loadPolicies(directory, { now: now(), overlay, outsideInterfaces, memory: this.#memory })
   }
 
   async #prepare(overlay?: Overlay): Promise<Compiled> {
@@ -151,37 +228,47 @@ export class Controller {
     return makePlan(this.#inForce ?? NOTHING, after, now(), await triedSources(this.#inForce, enforcer))
   }
 
-  async #enforce({ loaded, model, ruleset }: Compiled): Promise<InForce> {
-    const applied = await this.#options.enforcer.apply(ruleset)
+  async #enforce(compiled: Compiled): Promise<InForce> {
+    const holdAgain = await this.#trial.release()
+    try {
+      return this.#nowInForce(compiled, await this.#options.enforcer.apply(compiled.ruleset))
+    } catch (error) {
+      await holdAgain()
+      throw error
+    }
+  }
+
+  #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied): InForce {
     this.#inForce = { loaded, model, ruleset, applied, time: this.#options.now() }
     return this.#inForce
   }
 
+  /** A change of one document must not bring along what was taken back and still stands in the directory. */
+  async #mustNotSmuggle({ ruleset }: Compiled): Promise<void> {
+    if (this.#trial.held === null) return
+    if (digestOf(ruleset) === this.#inForce?.applied.digest) return
+    const asItStands = await this.#prepare().catch(() => null)
+    if (asItStands === null || !this.#trial.isHeld(asItStands.ruleset)) return
+    throw new HeldError(
+      'the policy files still say what was taken back: put them right, or bring them into force with egress25 apply, and repeat this; nothing was changed',
+    )
+  }
+
+  #takenBack(by: TakenBackBy): void {
+    // What another program left behind has not been in force here.
+    if (by === 'leftover') return
+    if (by === 'guard') this.#lastGuarded = performance.now()
+    this.#inForce = this.#before
+    this.#before = null
+  }
+
+  /** One thing after the other, and each after a look at what others have decided. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(work)
+    const turn = this.#queue.then(async () => {
+      await this.#trial.look()
+      return work()
+    })
     this.#queue = turn.catch(() => {})
     return turn
   }
-}
-
-async function stage(path: string, text: string): Promise<StagedFile> {
-  try {
-    await mkdir(dirname(path), { recursive: true })
-    return await stageFile(path, text)
-  } catch (error) {
-    throw new UnwritableError(`cannot write ${path}: ${(error as Error).message}; nothing was changed`)
-  }
-}
-
-/** Who tried port 25 in the last 24 hours, as far as the kernel keeps count of machines. */
-async function triedSources(inForce: InForce | null, enforcer: Enforcer): Promise<TriedSource[]> {
-  const sets = inForce?.ruleset.learned.filter(({ holds }) => holds === 'counter') ?? []
-  const tried: TriedSource[] = []
-  for (const { name } of sets) {
-    for (const { address, packets } of await enforcer.countSources(name)) {
-      const machine = machineIn(name, address)
-      if (machine !== null) tried.push({ machine, attempts: packets })
-    }
-  }
-  return tried
 }

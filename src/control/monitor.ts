@@ -60,6 +60,9 @@ const LONGEST_PAUSE = 60_000
 /** After so much peace the next drift is healed at once again. */
 const PEACE = 120_000
 
+/** Milliseconds after a guard has changed our table in which we hear of it. */
+const GUARDED = 5_000
+
 export class Monitor {
   readonly detector: Detector
   readonly #options: MonitorOptions
@@ -73,6 +76,8 @@ export class Monitor {
   #pause = 0
   #timer: NodeJS.Timeout | null = null
   #inSync: boolean | null = null
+  #guarded = Number.NEGATIVE_INFINITY
+  #heardOfGuard = Number.NEGATIVE_INFINITY
   #drift = 0
   #told = 0
   #grown = false
@@ -99,7 +104,7 @@ export class Monitor {
     })
     this.#changes = startChangeMonitor({
       isOurs: (pid) => this.#options.enforcer.isOurs(pid),
-      onForeignChange: (change) => this.#drifted('somebody changed our table', change),
+      onForeignChange: (change) => void this.#hearOf(change),
       onEnd: log.blind,
     })
     this.#schedule()
@@ -148,12 +153,33 @@ export class Monitor {
     this.#options.onProgress(this.detector.open())
   }
 
+  /** A guard that took a change back is no drift: the controller, asked first, knows of it. Once, for each guard. */
+  async #hearOf(change: ForeignChange): Promise<void> {
+    const { controller } = this.#options
+    await controller.exclusively(async () => {})
+    if (this.#timer === null) return
+    const { lastGuarded } = controller
+    if (change.damage === 'everything' && lastGuarded > this.#heardOfGuard) {
+      this.#heardOfGuard = lastGuarded
+      if (performance.now() - lastGuarded < GUARDED) return
+    }
+    this.#drifted('somebody changed our table', change)
+  }
+
   /** Reads the kernel between two changes, so that it is held against what it should be at that moment. */
   async #look(): Promise<void> {
     const { controller, enforcer, log } = this.#options
     await controller.exclusively(async () => {
-      const inForce = controller.inForce
-      if (inForce === null) return
+      const { inForce, lastGuarded } = controller
+      if (lastGuarded > this.#guarded) {
+        // The table is a new one, with counters that start afresh.
+        this.#guarded = lastGuarded
+        this.#loss.restart()
+      }
+      if (inForce === null) {
+        this.#inSync = null
+        return
+      }
       try {
         const state = await enforcer.readState()
         const isSame = state?.digest === inForce.applied.digest

@@ -2,16 +2,18 @@
  * Keeps the kernel at a ruleset: applies changes as deltas where it knows what the kernel holds, as a replacement
  * where it does not, and keeps the last good ruleset as a file that `nft` alone can load at boot.
  */
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { countElements } from '../compile/lookup-tables.ts'
 import { digestOf, renderChains, renderDelta, renderReplacement, TABLE } from '../compile/nft-script.ts'
 import { type LearnedElement, type Remembered, renderRemembered } from '../compile/remembered.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
-import { writeFileAtomically } from './atomic-file.ts'
+import { BOOT_FILE, BootFile, type KeptChange } from './boot-file.ts'
 import type { Damage } from './change-monitor.ts'
+import type { Conntrack } from './conntrack.ts'
 import { KernelError } from './kernel-error.ts'
+import { withLock } from './lock.ts'
 import type { KernelState, Nft } from './nft.ts'
 
 /** How a ruleset came into force. */
@@ -30,21 +32,43 @@ interface InForce {
   readonly digest: string
 }
 
-export const BOOT_FILE = 'ruleset.nft'
+/** What was sent to the kernel; `overNothing`: where nothing of ours was before. */
+type Change = Pick<Applied, 'how' | 'elements' | 'chains'> & {
+  readonly overNothing: boolean
+  /** How it was sent, if it was a delta. */
+  readonly change: KeptChange | null
+}
+
+/** Sees to it that the next boot brings the ruleset; why it would not, or null. */
+type Keep = (inForce: InForce, change: KeptChange | null) => Promise<Error | null>
+
+const LOCK_FILE = 'apply.lock'
+
+export interface EnforcerOptions {
+  /** Ends redirected connections that a change makes stale; without it they go on. */
+  readonly conntrack?: Conntrack
+}
 
 /** The first line makes sure that there is something to delete. */
 const REMOVAL = `table ${TABLE}\ndelete table ${TABLE}\n`
 
-/** One at a time: the caller sees to it that no two applies overlap. */
+/**
+ * One at a time: the caller sees to it that no two applies of its own overlap, and a lock in the state directory that
+ * none does of another process.
+ */
 export class Enforcer {
   readonly #nft: Nft
   readonly #stateDirectory: string | null
+  readonly #bootFile: BootFile | null
+  readonly #conntrack: Conntrack | null
   #inForce: InForce | null = null
 
-  /** Without a state directory nothing is kept for the next boot. */
-  constructor(nft: Nft, stateDirectory: string | null) {
+  /** Without a state directory nothing is kept for the next boot, and nothing locked. */
+  constructor(nft: Nft, stateDirectory: string | null, { conntrack }: EnforcerOptions = {}) {
     this.#nft = nft
     this.#stateDirectory = stateDirectory
+    this.#bootFile = stateDirectory === null ? null : new BootFile(stateDirectory)
+    this.#conntrack = conntrack ?? null
   }
 
   /** The ruleset that was last applied or found; null before the first apply. */
@@ -52,31 +76,24 @@ export class Enforcer {
     return this.#inForce
   }
 
-  /** Brings the kernel to the ruleset, also for the next boot; or leaves it as it was. @throws KernelError */
+  /**
+   * Brings the kernel to the ruleset, also for the next boot; or leaves it as it was.
+   * @throws KernelError, which is a LockedError when another process is at it for too long
+   */
   async apply(ruleset: Ruleset): Promise<Applied> {
-    const applied = await this.applyUntilBoot(ruleset)
-    return { ...applied, bootFileError: await this.keepForBoot() }
+    return this.#changing(ruleset, (inForce, change) => this.#keep(inForce, change))
   }
 
   /** The same, while the next boot brings what was kept for it before. @throws KernelError */
   async applyUntilBoot(ruleset: Ruleset): Promise<Applied> {
-    const digest = digestOf(ruleset)
-    const applied = await this.#change(ruleset, digest)
-    this.#inForce = { ruleset, digest }
-    return { ...applied, digest, bootFileError: null }
+    return this.#changing(ruleset, async () => null)
   }
 
   /** Keeps what is in force for the next boot; why it could not, or null. */
   async keepForBoot(): Promise<Error | null> {
-    if (this.#stateDirectory === null || this.#inForce === null) return null
-    try {
-      const { text } = renderReplacement(this.#inForce.ruleset)
-      await mkdir(this.#stateDirectory, { recursive: true, mode: 0o750 })
-      await writeFileAtomically(join(this.#stateDirectory, BOOT_FILE), text, 0o640)
-      return null
-    } catch (error) {
-      return error as Error
-    }
+    const inForce = this.#inForce
+    if (this.#stateDirectory === null || inForce === null) return null
+    return this.#locked(() => this.#keep(inForce, null)).catch((error: Error) => error)
   }
 
   /** What the kernel holds of ours now; null when there is no table. @throws KernelError */
@@ -91,8 +108,10 @@ export class Enforcer {
   async restore(damage: Damage): Promise<void> {
     if (this.#inForce === null) return
     const { ruleset } = this.#inForce
-    if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
-    await this.#replace(ruleset)
+    await this.#locked(async () => {
+      if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
+      await this.#replace(ruleset)
+    })
   }
 
   /**
@@ -104,7 +123,7 @@ export class Enforcer {
     if (this.#stateDirectory === null) return false
     const text = await readFile(join(this.#stateDirectory, BOOT_FILE), 'utf8').catch(() => null)
     if (text === null) return false
-    await this.#nft.apply(text)
+    await this.#locked(() => this.#nft.apply(text))
     return true
   }
 
@@ -128,7 +147,7 @@ export class Enforcer {
       if ('code' in error && error.code === 'ENOENT') return REMOVAL
       throw error
     })
-    await this.#nft.apply(text)
+    await this.#locked(() => this.#nft.apply(text))
     this.#inForce = null
   }
 
@@ -147,21 +166,59 @@ export class Enforcer {
     return this.#nft.readLearned(set)
   }
 
-  async #change(ruleset: Ruleset, digest: string): Promise<Pick<Applied, 'how' | 'elements' | 'chains'>> {
+  /** Changes the kernel, and what belongs to it with the same lock; then lets conntrack follow. */
+  async #changing(ruleset: Ruleset, keep: Keep): Promise<Applied> {
+    const before = this.#inForce?.ruleset ?? null
+    const digest = digestOf(ruleset)
+    const { overNothing, ...applied } = await this.#locked(async () => {
+      const changed = await this.#change(ruleset, digest)
+      this.#inForce = { ruleset, digest }
+      const { change, ...sent } = changed
+      return { ...sent, digest, bootFileError: await keep({ ruleset, digest }, change) }
+    })
+    if (applied.how !== 'unchanged' && !overNothing) await this.#conntrack?.endStale(before, ruleset)
+    return applied
+  }
+
+  #locked<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#stateDirectory === null) return work()
+    return withLock(join(this.#stateDirectory, LOCK_FILE), work)
+  }
+
+  /** As a change beside what is kept, where that is known and leads there; else as a whole. */
+  async #keep({ ruleset, digest }: InForce, change: KeptChange | null): Promise<Error | null> {
+    if (this.#bootFile === null) return null
+    try {
+      if (change === null ? await this.#bootFile.keeps(digest) : await this.#bootFile.append(change))
+        return null
+      await this.#bootFile.write(renderReplacement(ruleset).text, digest)
+      return null
+    } catch (error) {
+      return error as Error
+    }
+  }
+
+  async #change(ruleset: Ruleset, digest: string): Promise<Change> {
     const before = this.#inForce
+    let overNothing = false
     if (before === null || before.digest === digest) {
       // A restarted service finds its own work and leaves it alone, with all its counters.
       const state = await this.#nft.readState().catch(unreadable)
-      if (state?.digest === digest) return { how: 'unchanged', elements: 0, chains: 0 }
+      if (state?.digest === digest) {
+        return { how: 'unchanged', elements: 0, chains: 0, overNothing, change: null }
+      }
+      overNothing = before === null && state === null
     } else {
       const delta = difference(before.ruleset, ruleset)
-      if (delta !== null && (await this.#try(renderDelta(delta, before.digest, digest)))) {
-        return { how: 'delta', ...sizeOf(delta) }
+      const text = delta === null ? null : renderDelta(delta, before.digest, digest)
+      if (delta !== null && text !== null && (await this.#try(text))) {
+        const change = { from: before.digest, to: digest, text }
+        return { how: 'delta', ...sizeOf(delta), overNothing, change }
       }
     }
     await this.#replace(ruleset)
     const elements = ruleset.tables.reduce((sum, table) => sum + countElements(table), 0)
-    return { how: 'replacement', elements, chains: ruleset.chains.length }
+    return { how: 'replacement', elements, chains: ruleset.chains.length, overNothing, change: null }
   }
 
   /** What the kernel has counted and learned goes with the old table, and comes again in the same transaction. */

@@ -21,6 +21,12 @@ const MIGRATIONS = [
      next_try INTEGER NOT NULL DEFAULT 0,
      UNIQUE (channel, key)
    ) STRICT;`,
+  `CREATE TABLE announced_lapses (
+     name TEXT NOT NULL,
+     expires INTEGER NOT NULL,
+     lead INTEGER NOT NULL,
+     PRIMARY KEY (name, expires, lead)
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

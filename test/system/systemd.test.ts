@@ -22,7 +22,8 @@ import { mustRun, run } from '../../scripts/lab/process.ts'
 import { makeMachine } from './machine.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
-const UNITS = ['egress25.service', 'egress25-boot.service'] as const
+const SERVICES = ['egress25.service', 'egress25-boot.service', 'egress25-rollback.service'] as const
+const UNITS = [...SERVICES, 'egress25-rollback.path'] as const
 const NPM_TIMEOUT = 180_000
 
 const POLICY = `kind: policy
@@ -83,7 +84,7 @@ async function settingsOf(unit: string): Promise<Map<string, string[]>> {
 }
 
 t.test('the units are tight', async (t) => {
-  for (const unit of UNITS) {
+  for (const unit of SERVICES) {
     // The score is multiplied by ten in --threshold: 2.0.
     const { code, stdout, stderr } = await run([
       'systemd-analyze',
@@ -114,7 +115,7 @@ t.test('scripts/install --root', async (t) => {
   t.same(
     (await readdir(join(root, 'usr/lib/systemd/system'))).sort(),
     [...UNITS].sort(),
-    'both units are there',
+    'the units are there',
   )
   const config = join(root, 'etc/egress25/egress25.yaml')
   const policies = join(root, 'etc/egress25/policies')
@@ -289,6 +290,8 @@ t.test('on a machine that runs systemd', async (t) => {
     const verified = await machine.run(['systemd-analyze', 'verify', ...UNITS])
     t.same(verified, { code: 0, stdout: '', stderr: '' }, 'systemd-analyze verify has nothing to say')
     await machine.mustRun(['egress25', 'check', '/etc/egress25/policies'])
+    t.equal(await show('egress25-rollback.path', 'ActiveState'), 'active')
+    t.equal(await show('egress25-rollback.path', 'UnitFileState'), 'enabled')
   })
 
   t.test('the service starts, confined', async (t) => {
@@ -354,6 +357,39 @@ t.test('on a machine that runs systemd', async (t) => {
     await until('the new one', async () => (await show('egress25', 'ActiveState')) === 'active')
   })
 
+  t.test('an unconfirmed change is taken back, whatever becomes of the service', async (t) => {
+    const mx = { ...BLOCKED, from: '100.64.9.9' }
+    const change = '/etc/egress25/policies/opened.yaml'
+    const apply = ['egress25', 'apply', '--confirm', '5s']
+    const stop = ['systemctl', 'stop', 'egress25']
+    for (const [begin, end] of [
+      [apply, ['systemctl', 'kill', '--signal', 'KILL', 'egress25']],
+      [apply, stop],
+      // Without the service, by somebody whose files nobody else can read.
+      [['sh', '-c', `umask 077; ${stop.join(' ')} && ${apply.join(' ')}`], ['true']],
+    ] as const) {
+      await write(change, `kind: exemption\nname: opened\nsources: [${mx.from}]\n`)
+      t.match(await machine.mustRun(begin), 'unless you confirm it')
+      t.same(await client.connectAll([mx, BLOCKED]), ['connected', 'reset'])
+      t.equal(await show('egress25-rollback', 'User'), 'egress25')
+      t.equal(await show('egress25-rollback', 'ActiveState'), 'active', 'a guard watches')
+      await machine.mustRun(end)
+      await until('the rules from before', async () => (await client.connect(mx)) === 'reset')
+      await until('the end of the guard', async () => {
+        return (await show('egress25-rollback', 'ActiveState')) === 'inactive'
+      })
+      t.equal(await show('egress25-rollback', 'Result'), 'success')
+      await closed(t, [...begin, ...end].join(' '))
+      await machine.mustRun(['rm', change])
+      await machine.mustRun(['systemctl', 'start', 'egress25'])
+      await machine.mustRun(['egress25', 'apply'])
+    }
+    t.match(await machine.mustRun(['journalctl', '-u', 'egress25-rollback']), 'was not confirmed in time')
+    await until('a service that is ready', async () => {
+      return (await machine.run(['egress25', 'status'])).code === 0
+    })
+  })
+
   t.test('an upgrade goes on beside the running service', async (t) => {
     const main = await mainPid()
     t.match(await machine.mustRun([join(ROOT, 'scripts/install')], NPM_TIMEOUT), 'systemctl restart egress25')
@@ -402,6 +438,6 @@ t.test('on a machine that runs systemd', async (t) => {
     await closed(t, 'removing the program opens nothing')
     for (const path of ['/etc/egress25/policies/policy.yaml', '/var/lib/egress25/ruleset.nft'])
       await machine.mustRun(['test', '-e', path])
-    t.equal((await machine.run(['systemctl', 'cat', 'egress25'])).code, 1)
+    for (const unit of UNITS) t.equal((await machine.run(['systemctl', 'cat', unit])).code, 1, unit)
   })
 })

@@ -1,0 +1,109 @@
+// One exemption more, and one less, while a million prefixes are in force; and what the service holds at rest.
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openHttp } from '../lab/http.ts'
+import { openLab } from '../lab/lab.ts'
+import { egress25 } from './egress25.ts'
+import { randomPrefixes, writeList } from './fixtures.ts'
+import type { Bench, Figure, Measurement } from './measurement.ts'
+import { alternate, median, ratios, summary } from './rounds.ts'
+
+const ROUNDS = 41
+const PREFIXES = 1_000_000
+const API = 'http://127.0.0.1:7025'
+/** The service gives memory back when nothing has happened for a while. */
+const REST_MS = 10_000
+
+export const change: Measurement = {
+  name: 'change',
+  title: 'One exemption among 1,000,000 prefixes',
+  about:
+    'An exemption for one host is put through REST, and removed again, while a list of 1,000,000 prefixes of 8 lengths ' +
+    'is in force: from the request until it is in the kernel and would survive a power cut. Against one process of nft ' +
+    'that adds an element to the same set.',
+  measure,
+}
+
+async function measure({ folder, progress }: Bench): Promise<Figure[]> {
+  const directory = join(folder, 'policies')
+  const config = join(folder, 'egress25.yaml')
+  progress('writing the policies')
+  writeList(directory, randomPrefixes(PREFIXES))
+  writeFileSync(
+    config,
+    `policies: { directory: ${directory} }\nstate: { directory: ${join(folder, 'state')} }\n`,
+  )
+  const lab = await openLab()
+  try {
+    const http = openHttp(lab, lab.gateway)
+    const service = lab.spawn(lab.gateway, [egress25, '--config', config, 'serve'], { stdio: 'ignore' })
+    await http.untilOk(`${API}/readyz`, 120_000)
+    progress(`${ROUNDS} rounds`)
+    let count = 0
+    const host = () => `100.${64 + (count >> 8)}.${count & 255}.7`
+    const request = async (method: string, name: string, body?: unknown) => {
+      const started = performance.now()
+      const { status, text } = await http.ask(method, `${API}/v1/exemptions/${name}`, { body })
+      if (status >= 300) throw new Error(`${method} ${name}: ${status} ${text}`)
+      return (performance.now() - started) / 1000
+    }
+    const there: string[] = []
+    const put = () => {
+      const name = `one-${++count}`
+      there.push(name)
+      return request('PUT', name, { sources: [host()] })
+    }
+    const found = await alternate(ROUNDS, {
+      put,
+      async nft() {
+        const started = performance.now()
+        const element = `{ 9.9.${count >> 8}.${count & 255} }`
+        const argv = ['nft', 'add', 'element', 'inet', 'egress25', 'exempt4-32', element]
+        const { code, stderr } = await lab.exec(lab.gateway, argv)
+        if (code !== 0) throw new Error(stderr)
+        return (performance.now() - started) / 1000
+      },
+      async delete() {
+        if (there.length === 0) await put()
+        return request('DELETE', there.shift() ?? '')
+      },
+    })
+    await sleep(REST_MS)
+    const resident = residentBytes(service.pid)
+    const command = 'egress25 --config FILE serve'
+    const milliseconds = (values: readonly number[]) => (median(values) * 1000).toFixed(1)
+    const against = (ours: readonly number[], what: string): Figure => ({
+      what,
+      command,
+      reference: 'one nft process that adds an element to the same set',
+      ...summary(ratios(ours, found.nft)),
+      unit: '×',
+      detail: `${milliseconds(ours)} ms against ${milliseconds(found.nft)} ms`,
+      goal: 3,
+    })
+    return [
+      against(found.put, 'PUT of an exemption, until it is durable and in the kernel'),
+      against(found.delete, 'DELETE of an exemption, the same'),
+      {
+        what: 'resident memory of the service at rest',
+        command,
+        reference: null,
+        result: resident / 1e6,
+        unit: 'MB',
+        spread: null,
+        detail: '',
+        rounds: 1,
+        goal: 300,
+      },
+    ]
+  } finally {
+    await lab.close()
+  }
+}
+
+/** Of the service alone: `nft monitor` and tcpdump are other programs. */
+function residentBytes(pid: number | undefined): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024
+}

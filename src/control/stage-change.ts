@@ -1,0 +1,32 @@
+/** A file of the policy directory, changed in two steps: safely on the disk first, then, when the kernel agrees, there. */
+import { access, constants, mkdir, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
+import type { FileChange } from './document-change.ts'
+
+/** The policy directory cannot be written; nothing was changed. */
+export class UnwritableError extends Error {}
+
+/** Prepares the change of a file, or its end. @throws UnwritableError */
+export async function stageChange(directory: string, { path, text }: FileChange): Promise<StagedFile> {
+  const whole = join(directory, path)
+  const folder = dirname(whole)
+  try {
+    if (text !== null) {
+      await mkdir(folder, { recursive: true })
+      return await stageFile(whole, text)
+    }
+    // Asked before the kernel is changed: whoever may write the folder may remove what is in it.
+    await access(folder, constants.W_OK)
+  } catch (error) {
+    const what = text === null ? 'remove' : 'write'
+    throw new UnwritableError(`cannot ${what} ${whole}: ${(error as Error).message}; nothing was changed`)
+  }
+  return {
+    async commit() {
+      await unlink(whole)
+      await syncFolder(folder)
+    },
+    discard: async () => {},
+  }
+}
