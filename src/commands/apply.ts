@@ -6,6 +6,7 @@ import { Controller } from '../control/controller.ts'
 import { UnguardedError } from '../control/guard.ts'
 import { ConfirmationPendingError, pendingBody } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
+import { openConntrack } from '../kernel/conntrack.ts'
 import { type Applied, Enforcer } from '../kernel/enforcer.ts'
 import { openNft } from '../kernel/nft.ts'
 import { runProcess } from '../kernel/process.ts'
@@ -48,10 +49,17 @@ export async function apply(
 
 /** The controller of a command, which does by itself what the service would do. */
 export function openController(config: Config, directory: string): Controller {
+  const conntrack = openConntrack({
+    run: runProcess,
+    now: Date.now,
+    onEnded: () => {},
+    onFailed: (reason) =>
+      complain(`egress25: warning: redirected connections may go on as before: ${reason}`),
+  })
   return new Controller({
     directory,
     compile: config.compile,
-    enforcer: new Enforcer(openNft(runProcess), config.stateDirectory),
+    enforcer: new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack }),
     trial: { stateDirectory: config.stateDirectory },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,

@@ -19,7 +19,9 @@ interface Status {
   readonly attempts: { readonly total: number }
   readonly events: { readonly listening: boolean; readonly received: number; readonly lost: number }
   readonly incidents: { readonly open: Readonly<Record<string, number>> }
-  /** A service from before an upgrade has none until it is restarted. */
+  /** A service from before an upgrade has none of these until it is restarted. */
+  readonly pending?: { readonly seconds_left: number } | null
+  readonly held?: { readonly id: string } | null
   readonly preflight?: readonly { readonly code: string; readonly message: string }[]
 }
 
@@ -57,6 +59,8 @@ function lines({
   attempts,
   events,
   incidents: { open },
+  pending = null,
+  held = null,
   preflight = [],
 }: Status) {
   const list = (counts: Readonly<Record<string, number>>) =>
@@ -70,6 +74,12 @@ function lines({
     `attempts   ${attempts.total} counted, ${events.received} known in detail, ${events.lost} lost`,
     `listening  ${events.listening ? 'yes' : 'NO: attempts are counted, but not known in detail'}`,
     `incidents  ${Object.keys(open).length === 0 ? 'none open' : list(open)}`,
+    ...(pending === null
+      ? []
+      : [`PENDING    taken back in ${pending.seconds_left} s unless egress25 confirm follows`]),
+    ...(held === null
+      ? []
+      : ['HELD       the policies were taken back; mend them, or egress25 apply brings them into force']),
     ...preflight.map(({ code, message }) => `WARNING    ${code}: ${message}`),
   ]
 }

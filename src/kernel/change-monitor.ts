@@ -47,7 +47,8 @@ export function startChangeMonitor({ isOurs, onForeignChange, onEnd }: ChangeMon
   let stopped = false
 
   const start = () => {
-    const args = ['--pdeathsig', 'KILL', 'nft', 'monitor']
+    // nft 1.0.6 reads every element of the table at its start: nobody waits for that.
+    const args = ['--pdeathsig', 'KILL', 'nice', '-n', '10', 'nft', 'monitor']
     const process_ = spawn('setpriv', args, {
       env: programEnvironment(),
       stdio: ['ignore', 'pipe', 'ignore'],

@@ -240,7 +240,7 @@ t.test("real people's files", async (t) => {
   await t.test('a list of relays', async (t) => {
     const imported = await importText(await fixture('relays.txt'), options())
     t.strictSame(summary(imported), [
-      'relay relays: addresses 192.0.2.25 192.0.2.26 2001:db8::25 198.51.100.0/29',
+      'relay relays: addresses 192.0.2.25 192.0.2.26 198.51.100.0/29 2001:db8::25',
     ])
     const bad = await importText('192.0.2.1\n192.0.2.9/24\n0.0.0.0/0\nmx.example.net\n', options())
     t.strictSame(summary(bad), ['relay relays: addresses 192.0.2.1'])
