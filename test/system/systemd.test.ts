@@ -327,7 +327,9 @@ t.test('on a machine that runs systemd', async (t) => {
     for (const path of ['/var/lib/egress25/x', '/run/egress25/x', '/etc/egress25/policies/x'])
       t.equal((await inside('touch', path)).code, 0, path)
     t.equal((await inside('ls', '-A', '/root', '/home')).stdout, '/home:\n\n/root:\n')
-    t.match((await inside('ls', '/proc/sys')).stderr, 'No such file')
+    const forwarding = '/proc/sys/net/ipv4/ip_forward'
+    t.equal((await inside('cat', forwarding)).code, 0, 'it sees whether the machine forwards')
+    t.not((await inside('sh', '-c', `echo 0 > ${forwarding}`)).code, 0, 'and cannot change it')
   })
 
   t.test('everything works in there: packets in detail, documents, reload', async (t) => {
