@@ -102,7 +102,7 @@ async function measure({ folder, progress }: Bench): Promise<Figure[]> {
   }
 }
 
-/** Of the service alone: `nft monitor` and tcpdump are other programs. */
+/** Of the service alone: socat and tcpdump are small. */
 function residentBytes(pid: number | undefined): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024

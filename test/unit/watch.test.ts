@@ -1,6 +1,8 @@
 /** The way from bytes on tcpdump's standard output to attempts and counts. */
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
+import { NftEventDecoder } from '../../src/kernel/nft-events.ts'
 import { formatPrefix } from '../../src/policy/prefix.ts'
 import { decodeAttempt } from '../../src/watch/decode-attempt.ts'
 import { LossMeter } from '../../src/watch/loss.ts'
@@ -172,4 +174,77 @@ t.test('totals only grow, also when the kernel starts from zero', async (t) => {
   totals.update(known, new Map())
   totals.update(known, new Map([[1, 2]]))
   t.equal(totals.attempts(), 20)
+})
+
+t.test('changes of nf_tables, as the kernel announces them', async (t) => {
+  const attribute = (type: number, value: Buffer) => {
+    const head = Buffer.alloc(4)
+    head.writeUInt16LE(value.length + 4)
+    head.writeUInt16LE(type, 2)
+    return Buffer.concat([head, value, Buffer.alloc((4 - (value.length % 4)) % 4)])
+  }
+  const name = (type: number, text: string) => attribute(type, Buffer.from(`${text}\0`))
+  const message = (type: number, family: number, ...attributes: Buffer[]) => {
+    const body = Buffer.concat([Buffer.from([family, 0, 0, 0]), ...attributes])
+    const head = Buffer.alloc(16)
+    head.writeUInt32LE(body.length + 16)
+    head.writeUInt16LE((10 << 8) | type, 4)
+    return Buffer.concat([head, body])
+  }
+  const end = (pid: number, program: string) => {
+    const number = Buffer.alloc(4)
+    number.writeUInt32BE(pid)
+    return message(15, 0, attribute(1, Buffer.from([0, 0, 0, 9])), attribute(2, number), name(3, program))
+  }
+  const rule = message(6, 1, name(1, 'egress25'), name(2, 'egress'), attribute(0x8004, Buffer.alloc(40)))
+  const element = message(12, 1, name(1, 'egress25'), name(2, 'exempt4-32'))
+  const others = [
+    message(0, 1, name(1, 'egress252')),
+    message(0, 2, name(1, 'egress25')),
+    message(6, 1, name(1, 'filter'), name(2, 'egress25')),
+  ]
+  const stream = Buffer.concat([
+    ...others,
+    end(1, 'docker'),
+    rule,
+    end(2, 'nft'),
+    ...others,
+    rule,
+    element,
+    end(3, 'firewalld'),
+    message(5, 1, name(1, 'egress25'), name(3, 'forward')),
+    end(4, 'nft'),
+    end(5, 'nft'),
+  ])
+  const expected = [
+    { pid: 2, program: 'nft', what: 'add rule inet egress25 egress', rulesOnly: true },
+    { pid: 3, program: 'firewalld', what: 'add rule inet egress25 egress', rulesOnly: false },
+    { pid: 4, program: 'nft', what: 'delete chain inet egress25 forward', rulesOnly: true },
+  ]
+  t.same(new NftEventDecoder().decode(stream), expected)
+  t.test('in pieces of any size', async () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 90 }), { minLength: 40, maxLength: 40 }), (sizes) => {
+        const decoder = new NftEventDecoder()
+        const found = []
+        let at = 0
+        for (const size of [...sizes, stream.length]) {
+          found.push(...decoder.decode(stream.subarray(at, at + size)))
+          at += size
+        }
+        return isDeepStrictEqual(found, expected)
+      }),
+    )
+  })
+  t.test('anything else ends it, or is passed over', async () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        try {
+          return new NftEventDecoder().decode(Buffer.from(bytes)).length === 0
+        } catch (error) {
+          return error instanceof RangeError
+        }
+      }),
+    )
+  })
 })
