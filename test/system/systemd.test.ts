@@ -311,7 +311,7 @@ t.test('on a machine that runs systemd', async (t) => {
       until(program, async () =>
         (await machine.run(['pgrep', '--parent', main, '-x', program])).stdout.trim(),
       )
-    for (const pid of [main, await child('tcpdump'), await child('nft')]) {
+    for (const pid of [main, await child('tcpdump'), await child('socat')]) {
       const status = await machine.mustRun(['cat', `/proc/${pid}/status`])
       const value = (name: string) => new RegExp(`^${name}:\\s+(\\S+)`, 'm').exec(status)?.[1]
       for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])
