@@ -19,6 +19,7 @@ import { openNft } from '../../src/kernel/nft.ts'
 import type { Finding, Situation } from '../../src/kernel/preflight.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
+import { until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -48,19 +49,6 @@ async function must(lab: Lab, ...argv: string[]): Promise<string> {
   const { code, stdout, stderr } = await lab.exec(lab.gateway, argv)
   if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr}`)
   return stdout
-}
-
-async function until<T>(
-  what: string,
-  ask: () => Promise<T | null | undefined | false>,
-  timeout = 10_000,
-): Promise<T> {
-  for (const deadline = Date.now() + timeout; ; ) {
-    const found = await ask()
-    if (found) return found
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 25))
-  }
 }
 
 /** One look by a process inside the gateway: /proc/sys and /sys show the namespace of whoever reads them. */

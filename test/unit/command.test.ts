@@ -1,11 +1,9 @@
 /** The command as a user meets it without root and without the service; configuration; and alerts over real HTTP. */
-import { spawn } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, readFile, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
@@ -18,47 +16,11 @@ import { stageFile, writeFileAtomically } from '../../src/kernel/atomic-file.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
 import { Outbox } from '../../src/store/outbox.ts'
+import { directory, egress25, run } from './support.ts'
 
-const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
 const ROOT = new URL('../..', import.meta.url).pathname
 const REVIEW = join(ROOT, 'scripts/review')
 const EXAMPLE = new URL('../../policies', import.meta.url).pathname
-
-async function directory(test: Test, files: Record<string, string> = {}): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'egress25-command-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
-  for (const [path, content] of Object.entries(files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), content)
-  }
-  return root
-}
-
-interface Ended {
-  readonly code: number | null
-  readonly out: string
-  readonly err: string
-}
-
-function egress25(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
-  return run(COMMAND, args, env)
-}
-
-function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { env })
-    let out = ''
-    let err = ''
-    child.stdout.on('data', (chunk) => {
-      out += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      err += chunk
-    })
-    child.on('error', reject)
-    child.on('close', (code) => resolve({ code, out, err }))
-  })
-}
 
 const BAD = 'kind: policy\nname: p\nnetworks: [10.0.0.1/8]\nmod: x\n'
 const GOOD = `kind: policy
@@ -208,7 +170,7 @@ t.test('a change of policies in git is reviewed, by the recipe for CI', async (t
   const { run: script } = recipe.jobs.review.steps.find(({ id }: { id?: string }) => id === 'review')
   const review = async (base = 'main') => {
     const env = { ...process.env, BASE: base }
-    const { code, err } = await run('bash', ['-c', `cd ${root}/work && ${script}`], env)
+    const { code, err } = await run('bash', ['-c', `cd ${root}/work && ${script}`], { env })
     return { code, err, out: await readFile(join(root, 'work/review.md'), 'utf8') }
   }
   const write = (text: string) => writeFile(join(root, 'work/policies/p.yaml'), text)
@@ -482,6 +444,6 @@ t.test('the dispatcher', async (t) => {
 t.test('the command finds its own Node.js from wherever it is called', async (t) => {
   const root = await directory(t)
   await chmod(root, 0o755)
-  const { code, out } = await egress25(['version'], { PATH: '/usr/bin:/bin' })
+  const { code, out } = await egress25(['version'], { env: { PATH: '/usr/bin:/bin' } })
   t.match({ code, out }, { code: 0, out: /\d/ })
 })

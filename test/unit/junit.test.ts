@@ -1,14 +1,11 @@
 /** JUnit reports, as a strict XML parser that is not ours reads them. */
-import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { readdir, readFile, symlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { renderJunit, type TestRun } from '../../src/commands/junit.ts'
 import { runProcess } from '../../src/kernel/process.ts'
 import { diagnostic } from '../../src/policy/diagnostic.ts'
-
-const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
+import { directory, egress25 } from './support.ts'
 
 interface Element {
   readonly tag: string
@@ -75,35 +72,6 @@ function isReport(t: Test, root: Element): void {
   }
 }
 
-async function directory(test: Test, files: Record<string, string>): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'egress25-junit-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
-  for (const [path, content] of Object.entries(files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), content)
-  }
-  return root
-}
-
-function egress25(
-  args: readonly string[],
-  cwd: string,
-): Promise<{ code: number | null; out: string; err: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(COMMAND, args, { cwd })
-    let out = ''
-    let err = ''
-    child.stdout.on('data', (chunk) => {
-      out += chunk
-    })
-    child.stderr.on('data', (chunk) => {
-      err += chunk
-    })
-    child.on('error', reject)
-    child.on('close', (code) => resolve({ code, out, err }))
-  })
-}
-
 const POLICIES = `kind: policy
 name: p
 networks: [10.0.0.0/8]
@@ -132,7 +100,7 @@ t.test('the command', { jobs: 2 }, async (t) => {
   await symlink('there.xml', join(root, 'link.xml'))
 
   t.test('a suite for each document, a case for each expectation', async (t) => {
-    t.match(await egress25(['test', 'good', '--junit', 'there.xml'], root), {
+    t.match(await egress25(['test', 'good', '--junit', 'there.xml'], { cwd: root }), {
       code: 1,
       out: /3 passed, 2 failed\n$/,
     })
@@ -175,7 +143,7 @@ t.test('the command', { jobs: 2 }, async (t) => {
   })
 
   t.test('what keeps the directory from being read, as errors', async (t) => {
-    t.match(await egress25(['test', 'bad', '--json', '--junit', 'bad.xml'], root), {
+    t.match(await egress25(['test', 'bad', '--json', '--junit', 'bad.xml'], { cwd: root }), {
       code: 1,
       out: /host-bits/,
     })
@@ -198,7 +166,7 @@ t.test('the command', { jobs: 2 }, async (t) => {
   })
 
   t.test('warnings keep nothing from being read', async (t) => {
-    t.match(await egress25(['test', 'warned', '--junit', 'warned.xml'], root), {
+    t.match(await egress25(['test', 'warned', '--junit', 'warned.xml'], { cwd: root }), {
       code: 0,
       err: /expired-exemption/,
     })
@@ -210,7 +178,7 @@ t.test('the command', { jobs: 2 }, async (t) => {
   t.test('a place where no report can be is a mistake of usage, and nothing is run', async (t) => {
     for (const file of ['none/report.xml', '/dev/null', 'link.xml']) {
       t.match(
-        await egress25(['test', 'good', '--junit', file], root),
+        await egress25(['test', 'good', '--junit', file], { cwd: root }),
         { code: 2, out: '', err: /^egress25: [^\n]+\n$/ },
         file,
       )

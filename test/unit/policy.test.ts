@@ -1,7 +1,6 @@
 /** The policy layer: text to model, diagnostics with their places, the reference verdict. */
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -25,19 +24,9 @@ import {
 import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { shadowedPolicies } from '../../src/policy/shadowed-networks.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
+import { directory } from './support.ts'
 
 const NOW = Date.parse('2026-06-01T00:00:00Z')
-
-/** Writes the files into a directory that goes with the test. */
-async function directory(test: Test, files: Record<string, string | Uint8Array>): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'egress25-policy-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
-  for (const [path, content] of Object.entries(files)) {
-    await mkdir(dirname(join(root, path)), { recursive: true })
-    await writeFile(join(root, path), content)
-  }
-  return root
-}
 
 async function load(test: Test, files: Record<string, string | Uint8Array> | string) {
   const all = typeof files === 'string' ? { 'p.yaml': files } : files
