@@ -5,6 +5,7 @@ import { type Config, readConfig } from '../config.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
 import { loadPolicies } from '../policy/load.ts'
+import { relayUsers } from '../policy/model.ts'
 import { complainOf, EXIT, type Exit, printJson } from './outcome.ts'
 
 export async function compile(
@@ -21,8 +22,7 @@ export async function compile(
     else complainOf(diagnostics)
     return EXIT.no
   }
-  const users = [...new Set(model.relays.flatMap((relay) => relay.users))]
-  const uids = await findUserIds(users, runProcess)
+  const uids = await findUserIds(relayUsers(model), runProcess)
   const script = renderReplacement(compileModel(model, { ...options, uids }))
   if (json) printJson({ diagnostics, digest: script.digest, script: script.text })
   else {

@@ -8,6 +8,7 @@ import { type Compiled, makePlan } from '../plan/plan.ts'
 import { type PlanBody, planBody } from '../plan/plan-body.ts'
 import { planLines, planMarkdown } from '../plan/render.ts'
 import { loadPolicies } from '../policy/load.ts'
+import { relayUsers } from '../policy/model.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { complainOfProblem, isServed } from './service-directory.ts'
 
@@ -69,8 +70,7 @@ async function compiled(
     }
     return null
   }
-  const users = [...new Set(model.relays.flatMap((relay) => relay.users))]
-  const uids = await findUserIds(users, runProcess)
+  const uids = await findUserIds(relayUsers(model), runProcess)
   return { loaded, model, ruleset: compile(model, { ...options, uids }) }
 }
 

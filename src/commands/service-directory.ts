@@ -3,8 +3,8 @@ import { realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { callService } from '../client.ts'
 import type { Config } from '../config.ts'
-import { type Diagnostic, formatDiagnostic } from '../policy/diagnostic.ts'
-import { complain, EXIT, type Exit, printJson } from './outcome.ts'
+import type { Diagnostic } from '../policy/diagnostic.ts'
+import { complain, complainOf, EXIT, type Exit, printJson } from './outcome.ts'
 
 /**
  * Whether a directory is the one that the running service enforces; says so when it is not.
@@ -24,7 +24,7 @@ export function complainOfProblem(status: number, body: unknown, { json }: { jso
   const problem = body as { code?: string; detail?: string; diagnostics?: Diagnostic[] } | null
   if (json) printJson(body)
   else {
-    for (const diagnostic of problem?.diagnostics ?? []) complain(formatDiagnostic(diagnostic))
+    complainOf(problem?.diagnostics ?? [])
     complain(`egress25: ${problem?.detail ?? `the service answered ${status}`}`)
   }
   return problem?.code === 'kernel-refused' ? EXIT.kernel : EXIT.no

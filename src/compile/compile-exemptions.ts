@@ -1,6 +1,7 @@
 /** Exemptions: who may send although governed, to where, how much, and until when. */
 import type { Exemption } from '../policy/model.ts'
-import { type Context, FAMILIES } from './context.ts'
+import { FAMILIES } from '../policy/prefix.ts'
+import type { Context } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
 

@@ -1,8 +1,8 @@
 /** Policies: whom they govern, and what is counted and told before the verdict. */
 import { redirects, verdictOf } from '../policy/decide.ts'
 import type { Policy } from '../policy/model.ts'
-import { type Family, type Prefix, parsePrefix } from '../policy/prefix.ts'
-import { type Context, FAMILIES } from './context.ts'
+import { FAMILIES, type Family, type Prefix, parsePrefix } from '../policy/prefix.ts'
+import type { Context } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, Limit, LookupTable, Rule } from './ruleset.ts'
 

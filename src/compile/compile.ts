@@ -1,9 +1,10 @@
 /** The model to a ruleset. The order of the rules is the order of the verdicts in `policy/decide.ts`. */
 import type { Model } from '../policy/model.ts'
+import { FAMILIES } from '../policy/prefix.ts'
 import { compileDiversion } from './compile-diversion.ts'
 import { compileExemptions } from './compile-exemptions.ts'
 import { networkTables, policyChains } from './compile-policies.ts'
-import { byMap, FAMILIES, inSet, newContext, outboundOnly, relayUids } from './context.ts'
+import { byMap, inSet, newContext, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { CompileOptions } from './options.ts'
 import type { Chain, LookupTable, Rule, Ruleset } from './ruleset.ts'

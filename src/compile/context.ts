@@ -14,8 +14,6 @@ export interface Context {
   readonly learn: (name: string, family: Family, holds: LearnedSet['holds'], timeout: number) => string
 }
 
-export const FAMILIES: readonly Family[] = [4, 6]
-
 export function newContext(options: CompileOptions): Context {
   const learned = new Map<string, LearnedSet>()
   return {

@@ -11,6 +11,7 @@ import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
 import type { Overlay } from '../policy/files.ts'
 import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
+import { relayUsers } from '../policy/model.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
@@ -218,8 +219,7 @@ export class Controller {
     if (loaded.model === null) throw new PolicyError(loaded.diagnostics)
     const failed = runPolicyTests(loaded.model, now()).filter(({ passed }) => !passed)
     if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)
-    const users = [...new Set(loaded.model.relays.flatMap((relay) => relay.users))]
-    const options = { ...this.#options.compile, uids: await findUserIds(users) }
+    const options = { ...this.#options.compile, uids: await findUserIds(relayUsers(loaded.model)) }
     return { loaded, model: loaded.model, ruleset: compile(loaded.model, options) }
   }
 

@@ -4,7 +4,7 @@ import type { Ruleset } from '../compile/ruleset.ts'
 import type { Finding, Preflight, Situation } from '../kernel/preflight.ts'
 import { redirects } from '../policy/decide.ts'
 import type { Model } from '../policy/model.ts'
-import type { Family } from '../policy/prefix.ts'
+import { FAMILIES, type Family } from '../policy/prefix.ts'
 import type { InForce } from './controller.ts'
 
 export interface PreflightWatchOptions {
@@ -74,8 +74,8 @@ function mostElements({ tables }: Ruleset): number {
 }
 
 function governedFamilies({ policies }: Model): Family[] {
-  return ([4, 6] as const).filter((family) =>
-    policies.some(({ networks }) => networks.some((network) => network.family === family)),
+  return FAMILIES.filter((family) =>
+    policies.some(({ networks }) => networks.parts.some((part) => part.family === family)),
   )
 }
 

@@ -7,7 +7,6 @@ import {
   complement,
   everything,
   intersect,
-  isEverything,
   NONE,
   NOWHERE,
   normalise,
@@ -233,15 +232,6 @@ export function pairOf(conditions: readonly Condition[]): { source: Space; desti
     else if (condition.is === 'destination') destination = both(destination, condition.in)
   }
   return { source, destination }
-}
-
-/** Whether anything at all is left of a space. */
-export function isNowhere(space: Space): boolean {
-  return space[4].length === 0 && space[6].length === 0
-}
-
-export function isEverywhere(space: Space): boolean {
-  return isEverything(4, space[4]) && isEverything(6, space[6])
 }
 
 /** A prefix that a caller wrote, such as after `--behind`. */

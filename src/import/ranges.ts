@@ -135,13 +135,6 @@ export function rangeOf(prefix: Prefix): Range {
   return { first, last: first + (1n << BigInt(addressBits(prefix.family) - prefix.length)) - 1n }
 }
 
-/** Prefixes of both families to the space that they make together. */
-export function spaceOf(prefixes: readonly Prefix[]): Space {
-  const of = (family: Family) =>
-    normalise(prefixes.filter((prefix) => prefix.family === family).map((prefix) => rangeOf(prefix)))
-  return { 4: of(4), 6: of(6) }
-}
-
 /** The fewest prefixes that make up the ranges, in order. */
 export function prefixesOf(family: Family, ranges: Ranges): Prefix[] {
   const bits = BigInt(addressBits(family))

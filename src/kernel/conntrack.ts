@@ -9,7 +9,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Ruleset } from '../compile/ruleset.ts'
-import { type Family, formatAddress, type Prefix, parseAddress } from '../policy/prefix.ts'
+import { FAMILIES, type Family, formatAddress, type Prefix, parseAddress } from '../policy/prefix.ts'
 import type { ProcessResult, ProcessRunner } from './process.ts'
 import { isGoverned, type Redirection, redirectionOf } from './redirection.ts'
 
@@ -47,7 +47,6 @@ const LIST_TIMEOUT = 10_000
 /** conntrack 1.4.7 reads the kernel's whole table for each that it deletes: 0.2 s where that has 60,000. */
 const DELETE_TIMEOUT = 10_000
 const SMTP = ['-p', 'tcp', '--orig-port-dst', '25', '--dst-nat'] as const
-const FAMILIES: readonly Family[] = [4, 6]
 
 export function openConntrack({ run, now, onEnded, onFailed }: ConntrackOptions): Conntrack {
   const list = async (family: Family): Promise<Entry[]> => {

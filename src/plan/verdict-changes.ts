@@ -1,12 +1,10 @@
 /** Whose packets meet another verdict after a change, and where they go: the meaning of a plan. */
 import { AddressRanges } from '../policy/address-ranges.ts'
 import type { Model } from '../policy/model.ts'
-import { addressBits, type Family, formatPrefix, type Prefix } from '../policy/prefix.ts'
-import { PrefixSet } from '../policy/prefix-set.ts'
+import { addressBits, FAMILIES, type Family, formatPrefix, type Prefix } from '../policy/prefix.ts'
+import { type Address, PrefixSet } from '../policy/prefix-set.ts'
 import { prefixesOf } from './prefixes-of-range.ts'
 import { type Verdict, type VerdictMap, verdictAt, verdictMap } from './verdict-map.ts'
-
-type Address = number | bigint
 
 export interface VerdictChange {
   readonly from: Verdict
@@ -31,8 +29,6 @@ export interface VerdictChanges {
 const MAX_LISTED = 1_000
 const MAX_DESTINATIONS = 100
 
-const FAMILIES: readonly Family[] = [4, 6]
-
 /**
  * Compares two models address by address, at a time (milliseconds since the epoch): towards anywhere, and towards
  * each destination that a changed relay or exemption names.
@@ -45,8 +41,9 @@ export function verdictChanges(before: Model, after: Model, now: number): Verdic
     changes.push(...collect(family, null, [anywhere]))
     for (const { destination, sources } of named.slice(0, MAX_DESTINATIONS)) {
       if (destination.family !== family) continue
-      const there = pairOf(within(before, sources), within(after, sources), family, destination, now)
-      const elsewhere = pairOf(within(before, sources), within(after, sources), family, null, now)
+      const [old, next] = [within(before, sources), within(after, sources)]
+      const there = pairOf(old, next, family, destination, now)
+      const elsewhere = pairOf(old, next, family, null, now)
       changes.push(...collect(family, destination, [there, elsewhere]))
     }
   }

@@ -3,9 +3,9 @@ import { AddressRanges, lastOf } from './address-ranges.ts'
 import type { LocatedDocument } from './build-model.ts'
 import { isInForce } from './decide.ts'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
-import type { Exemption, Model, Named, Relay } from './model.ts'
+import { cite, type Exemption, type Model, type Named, type Relay } from './model.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
-import { addressBits, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
+import { addressBits, FAMILIES, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
 import { PrefixSet, rankOf } from './prefix-set.ts'
 import { rememberLast } from './remember-last.ts'
 import type { Document } from './schema.ts'
@@ -215,7 +215,7 @@ const shadowedBy = rememberLast((sets: readonly PrefixSet[]) =>
 /** The networks that several policies have, as text, each with the place of the first of those policies. */
 const sharedNetworks = rememberLast((policies: readonly PrefixSet[]): Map<string, number> => {
   const shared = new Map<string, number>()
-  for (const family of policies.length > 1 ? ([4, 6] as const) : []) {
+  for (const family of policies.length > 1 ? FAMILIES : []) {
     let first: Network | null = null
     for (const one of networksInOrder(policies, family)) {
       const { address, length } = one.network
@@ -257,7 +257,7 @@ function probesOf(exemptions: readonly Exemption[]): Probes {
 
 function* probesWithin(wide: PrefixSet, probes: Probes): Generator<Exemption> {
   if (wide.size > probes[4].owners.length + probes[6].owners.length) {
-    for (const family of [4, 6] as const) {
+    for (const family of FAMILIES) {
       for (const [at, owner] of probes[family].owners.entries()) {
         const address = probes[family].addresses[at]
         if (wide.contains({ family, address, length: addressBits(family) } as Prefix)) yield owner
@@ -291,8 +291,4 @@ function isWithin(inner: PrefixSet | null, outer: PrefixSet | null): boolean {
   if (outer.size === 1) return inner.every((prefix) => outer.contains(prefix))
   const ranges = AddressRanges.of(outer)
   return inner.every((prefix) => ranges.covers(prefix))
-}
-
-function cite(kind: string, { name, origin }: Named): string {
-  return `${kind} ${name} (${origin.file}:${origin.line})`
 }

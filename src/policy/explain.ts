@@ -1,6 +1,6 @@
 /** A verdict in words, with the document that decided it. */
 import { covers, type Decision, decide, isInForce, type Packet } from './decide.ts'
-import type { Model, Named } from './model.ts'
+import { cite, type Model } from './model.ts'
 import { formatPrefix } from './prefix.ts'
 import type { Kind } from './schema.ts'
 
@@ -97,8 +97,4 @@ function lapsed(model: Model, { source, destination }: Packet, now: number): str
     .sort((a, b) => (b.expires ?? 0) - (a.expires ?? 0))[0]
   if (ended === undefined) return ''
   return `; ${cite('exemption', ended)} covered it until ${new Date(ended.expires ?? 0).toISOString()}`
-}
-
-function cite(kind: Kind, { name, origin }: Named): string {
-  return `${kind} ${name} (${origin.file}:${origin.line})`
 }

@@ -3,6 +3,7 @@ import type { Origin } from './diagnostic.ts'
 import type { Rate } from './formats.ts'
 import type { Prefix } from './prefix.ts'
 import type { PrefixSet } from './prefix-set.ts'
+import type { Kind } from './schema.ts'
 
 export interface Named {
   readonly name: string
@@ -79,4 +80,14 @@ export interface Model {
   readonly relays: readonly Relay[]
   readonly exemptions: readonly Exemption[]
   readonly tests: readonly PolicyTest[]
+}
+
+/** A document as messages name it: `policy residential (residential.yaml:3)`. */
+export function cite(kind: Kind, { name, origin }: Named): string {
+  return `${kind} ${name} (${origin.file}:${origin.line})`
+}
+
+/** The local users whose processes are relays, each once. */
+export function relayUsers({ relays }: Model): string[] {
+  return [...new Set(relays.flatMap(({ users }) => users))]
 }

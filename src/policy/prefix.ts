@@ -23,6 +23,8 @@ export type Prefix = Prefix4 | Prefix6
 
 export type Family = 4 | 6
 
+export const FAMILIES: readonly Family[] = [4, 6]
+
 export type PrefixFault = 'bad-prefix' | 'host-bits'
 
 const POINT = 46
@@ -60,15 +62,6 @@ export function contains(outer: Prefix, inner: Prefix): boolean {
     return inner.family === 4 && (inner.address & mask4(outer.length)) >>> 0 === outer.address
   }
   return inner.family === 6 && (inner.address & mask6(outer.length)) === outer.address
-}
-
-/** The longest of the prefixes that contain the address, or null. Linear: a reference, not a routing table. */
-export function longestMatch(prefixes: readonly Prefix[], address: Prefix): Prefix | null {
-  let best: Prefix | null = null
-  for (const prefix of prefixes) {
-    if ((best === null || prefix.length > best.length) && contains(prefix, address)) best = prefix
-  }
-  return best
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Which policies govern nobody, because longer networks of others have every one of their addresses. */
 import { AddressRanges, lastOf } from './address-ranges.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
+import { FAMILIES } from './prefix.ts'
 import type { Address, PrefixSet } from './prefix-set.ts'
 
 /**
@@ -11,7 +12,7 @@ export function shadowedPolicies(policies: readonly PrefixSet[], relays: PrefixS
   const taken = AddressRanges.of(relays)
   if (policies.length === 1 && relays.size === 0) return new Set()
   const governing = new Set<number>()
-  for (const family of [4, 6] as const) {
+  for (const family of FAMILIES) {
     // Relays walk along as if they were one more policy; what lies in them is taken whatever its length.
     findUntaken(networksInOrder([...policies, relays], family), ({ network, owner }) => {
       if (!taken.covers(network)) governing.add(owner)

@@ -16,7 +16,7 @@ import { runProcess } from '../../src/kernel/process.ts'
 import { findUserIds } from '../../src/kernel/users.ts'
 import type { Diagnostic } from '../../src/policy/diagnostic.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
-import type { Model } from '../../src/policy/model.ts'
+import { type Model, relayUsers } from '../../src/policy/model.ts'
 import { type Prefix, parseAddress } from '../../src/policy/prefix.ts'
 
 /** What a real connection meets. */
@@ -89,8 +89,7 @@ export async function readCase(
 async function readOptions(folder: string, model: Model): Promise<CompileOptions> {
   const file = join(folder, 'gateway.yaml')
   const text = await readFile(file, 'utf8').catch(() => '{}')
-  const users = [...new Set(model.relays.flatMap((relay) => relay.users))]
-  return { ...parseConfig(file, text).compile, uids: await findUserIds(users, runProcess) }
+  return { ...parseConfig(file, text).compile, uids: await findUserIds(relayUsers(model), runProcess) }
 }
 
 const KEYS = new Set(['from', 'to', 'port', 'user', 'verdict', 'expect'])

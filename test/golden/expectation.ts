@@ -6,7 +6,7 @@
 import { sourcesSet } from '../../src/compile/compile-policies.ts'
 import { covers, type Decision, decide, governingPolicy, isInForce } from '../../src/policy/decide.ts'
 import type { Exemption, Model, Policy } from '../../src/policy/model.ts'
-import { formatAddress, formatPrefix, longestMatch, type Prefix, truncate } from '../../src/policy/prefix.ts'
+import { contains, formatAddress, formatPrefix, type Prefix, truncate } from '../../src/policy/prefix.ts'
 import { isGateway, isOutbound } from './field.ts'
 import type { GatewayOptions } from './random.ts'
 
@@ -160,4 +160,13 @@ export function stillPasses(
   if (decision.because !== 'policy' || decision.verdict === 'observe') return true
   // Who speaks to the very relay that connections are sent to from now on may go on.
   return decision.verdict === 'redirect' && isTarget(decision.document, packet)
+}
+
+/** The longest of the prefixes that contain the address, or null. Linear, and nothing of the code that it is held against. */
+function longestMatch(prefixes: readonly Prefix[], address: Prefix): Prefix | null {
+  let best: Prefix | null = null
+  for (const prefix of prefixes) {
+    if ((best === null || prefix.length > best.length) && contains(prefix, address)) best = prefix
+  }
+  return best
 }
