@@ -54,6 +54,20 @@ export function difference(from: Ruleset, to: Ruleset): Delta | null {
   }
 }
 
+/** Whether it deletes anything that the kernel holds; to fill a chain anew is to delete its rules. */
+export function deletes(delta: Delta): boolean {
+  return (
+    delta.tables.some(({ removed }) => removed.length > 0) ||
+    [
+      delta.removedTables,
+      delta.removedLearned,
+      delta.removedTotals,
+      delta.changedChains,
+      delta.removedChains,
+    ].some(({ length }) => length > 0)
+  )
+}
+
 /** How many elements and chains a delta touches. */
 export function sizeOf(delta: Delta): { elements: number; chains: number } {
   const inTables = delta.tables.reduce((sum, { added, removed }) => sum + added.length + removed.length, 0)

@@ -6,7 +6,8 @@
  */
 import { createHash } from 'node:crypto'
 import { format4, format6, formatAddress, mask4, mask6 } from '../policy/prefix.ts'
-import type { Delta, Entry } from './delta.ts'
+import { type AppliedLog, droppedBetween, nextOf } from './applied-log.ts'
+import { type Delta, deletes, type Entry } from './delta.ts'
 import { flatten, splitKey } from './lookup-tables.ts'
 import type {
   BaseChain,
@@ -23,7 +24,10 @@ import type {
 
 export const TABLE = 'inet egress25'
 export const TOTALS_SET = 'totals'
-export const APPLIED_SET = 'applied'
+export const APPLIED_MAP = 'applied'
+
+/** The number under which `applied` has the era of its table. */
+export const ERA = 0
 
 /** Elements in one command: large enough to be quick, small enough that an error message stays readable. */
 const BATCH = 10_000
@@ -43,9 +47,10 @@ export interface Script {
 
 /**
  * Replaces the table as a whole, in one transaction. The first line makes sure that there is something to delete:
- * `destroy` would say the same, but nft 1.0.6 does not know it.
+ * `destroy` would say the same, but nft 1.0.6 does not know it. The era (128 bits in hexadecimal) sets this writing of
+ * the table apart from others of the same ruleset, where they must be told apart.
  */
-export function renderReplacement(ruleset: Ruleset): Script {
+export function renderReplacement(ruleset: Ruleset, era?: string): Script {
   const digest = digestOf(ruleset)
   const flat = ruleset.tables.map((table) => ({ table, entries: flatten(table) }))
   const sizes = new Map(flat.map(({ table, entries }) => [table.name, sizeFor(entries.keys.length)]))
@@ -53,7 +58,7 @@ export function renderReplacement(ruleset: Ruleset): Script {
   for (const { table, entries } of flat) {
     for (const command of elementCommands('add', table, entries)) parts.push(line(command))
   }
-  parts.push(`add element ${TABLE} ${APPLIED_SET} { ${marks(digest)} }\n`)
+  parts.push(...beginLog(era ?? digest, digest).map(line))
   // Put together once: of a million elements, each copy has 15 MB.
   return { text: parts.join(''), digest }
 }
@@ -113,15 +118,22 @@ function frame(ruleset: Ruleset, sizes: ReadonlyMap<string, number | null> = new
   return `table ${TABLE} {\n${body}}\n`
 }
 
+/** A delta as text, and what the table's log becomes by it. */
+export interface DeltaScript {
+  readonly text: string
+  readonly log: AppliedLog
+}
+
 /**
- * Turns one ruleset in the kernel into another. The transaction deletes the mark of the old one, so it fails as a
- * whole when the kernel holds something else.
+ * Turns one ruleset in the kernel into another, whose digest is given. The transaction fails as a whole when the kernel
+ * holds something else than what the log says.
  */
-export function renderDelta(delta: Delta, from: string, to: string): string {
+export function renderDelta(delta: Delta, before: AppliedLog, digest: string): DeltaScript {
   const reset = [...delta.changedChains, ...delta.removedChains]
   const filled = [...delta.addedChains, ...delta.changedChains]
+  const log = nextOf(before, deletes(delta))
   const commands = [
-    `delete element ${TABLE} ${APPLIED_SET} { ${marks(from)} }`,
+    ...continueLog(before, log, digest),
     ...delta.addedTables.map((table) => declaration(table)),
     ...delta.addedLearned.map(
       (set) => `add set ${TABLE} ${set.name} { ${learnedProperties(set).join('; ')}; }`,
@@ -141,9 +153,31 @@ export function renderDelta(delta: Delta, from: string, to: string): string {
     ...delta.removedLearned.map(({ name }) => `delete set ${TABLE} ${name}`),
     ...delta.removedTotals.map(({ id }) => `delete element ${TABLE} ${TOTALS_SET} { ${mark(id)} }`),
     ...delta.removedChains.map(({ name }) => `delete chain ${TABLE} ${name}`),
-    `add element ${TABLE} ${APPLIED_SET} { ${marks(to)} }`,
   ]
-  return commands.map(line).join('')
+  return { text: commands.map(line).join(''), log }
+}
+
+function beginLog(era: string, digest: string): string[] {
+  return [
+    `add set ${TABLE} ${eraSet(era)} { type mark; }`,
+    `add element ${TABLE} ${APPLIED_MAP} { ${mark(ERA)} : ${marks(era)}, ${mark(1)} : ${marks(digest)} }`,
+  ]
+}
+
+function continueLog(before: AppliedLog, after: AppliedLog, digest: string): string[] {
+  const dropped = droppedBetween(before, after)
+  return [
+    // Whatever is added to it: it must be there.
+    `add element ${TABLE} ${eraSet(before.era)} { ${mark(ERA)} }`,
+    `create element ${TABLE} ${APPLIED_MAP} { ${mark(after.newest)} : ${marks(digest)} }`,
+    ...(dropped.length === 0
+      ? []
+      : [`delete element ${TABLE} ${APPLIED_MAP} { ${dropped.map(mark).join(', ')} }`]),
+  ]
+}
+
+function eraSet(era: string): string {
+  return `era-${era}`
 }
 
 /** Puts the chains and their rules back to what they should be, whatever is in them; sets and maps stay untouched. */
@@ -196,9 +230,9 @@ function totalsBlock(totals: readonly Total[]): string {
   return block(`set ${TOTALS_SET}`, ['type mark', 'counter', ...elements])
 }
 
-/** Which ruleset this is, for whoever reads the kernel later. */
+/** Which ruleset this is, for whoever reads the kernel later: see `applied-log.ts`. */
 function appliedBlock(): string {
-  return block(`set ${APPLIED_SET}`, ['type mark . mark . mark . mark'])
+  return block(`map ${APPLIED_MAP}`, ['type mark : mark . mark . mark . mark'])
 }
 
 function chainBlock({ name, base, rules }: Chain): string {

@@ -10,6 +10,7 @@ import { uptime } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { digestOf, renderReplacement } from '../compile/nft-script.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
+import { newEra } from '../kernel/boot-file.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { LockedError } from '../kernel/lock.ts'
@@ -122,7 +123,7 @@ export class Trial {
    */
   async begin(ruleset: Ruleset, seconds: number, before: Ruleset | null): Promise<Applied> {
     const { enforcer } = this.#options
-    const { text, digest } = renderReplacement(ruleset)
+    const { text, digest } = renderReplacement(ruleset, newEra())
     const start = performance.now()
     const deadline = Math.floor(this.#uptime()) + 1 + seconds
     const pending = { id: randomBytes(8).toString('hex'), seconds, deadline, digest }

@@ -6,6 +6,8 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type AppliedLog, firstOf } from '../compile/applied-log.ts'
+import type { DeltaScript } from '../compile/nft-script.ts'
 import { writeFileAtomically } from './atomic-file.ts'
 
 export const BOOT_FILE = 'ruleset.nft'
@@ -24,14 +26,15 @@ const PLAIN = /^[\w/.+-]+$/
 export interface KeptChange {
   readonly from: string
   readonly to: string
-  readonly text: string
+  /** As text for a table that stands there. */
+  readonly render: (log: AppliedLog) => DeltaScript
 }
 
 export class BootFile {
   readonly #directory: string
   readonly #includes: boolean
-  /** What we wrote last: which script, what it leads to with its changes, and how many there are. */
-  #last: { readonly name: string; readonly digest: string; readonly changes: number } | null = null
+  /** What we wrote last: what it leads to with its changes, how many there are, and the log of the table they make. */
+  #last: { readonly log: AppliedLog; readonly digest: string; readonly changes: number } | null = null
 
   constructor(stateDirectory: string) {
     this.#directory = stateDirectory
@@ -40,18 +43,23 @@ export class BootFile {
 
   /** Whether this ruleset is what is kept. */
   async keeps(digest: string): Promise<boolean> {
-    return this.#last?.digest === digest && (await this.#isOurs(this.#last.name))
+    return this.#last?.digest === digest && (await this.#isOurs(this.#last.log.era))
   }
 
-  /** Writes the whole script. @throws Error (ENOSPC, EROFS, EACCES, …); then the old one still stands */
-  async write(text: string, digest: string): Promise<void> {
+  /**
+   * Writes the whole script. The era of the table that it makes is the name of the script, too: a table from it is never
+   * taken for one that was written while we run.
+   * @throws Error (ENOSPC, EROFS, EACCES, …); then the old one still stands
+   */
+  async write(render: (era: string) => string, digest: string): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o750 })
-    const name = randomBytes(8).toString('hex')
+    const name = newEra()
+    const text = render(name)
     const changes = join(this.#directory, CHANGES)
     await mkdir(changes, { recursive: true, mode: 0o750 })
     const end = this.#includes ? includeOf(changes, name) : `# ${name}\n`
     await writeFileAtomically(join(this.#directory, BOOT_FILE), text + end, 0o640)
-    this.#last = { name, digest, changes: 0 }
+    this.#last = { log: firstOf(name), digest, changes: 0 }
     await this.#forgetOthers(changes, name)
   }
 
@@ -59,18 +67,19 @@ export class BootFile {
    * Keeps one change beside the script. False when it does not follow on what is kept, or when there are so many that
    * the script is better written anew. @throws Error; then what was kept before still stands
    */
-  async append({ from, to, text }: KeptChange): Promise<boolean> {
+  async append({ from, to, render }: KeptChange): Promise<boolean> {
     const last = this.#last
     if (
       !this.#includes ||
       last?.digest !== from ||
       last.changes >= MAX_CHANGES ||
-      !(await this.#isOurs(last.name))
+      !(await this.#isOurs(last.log.era))
     )
       return false
     const number = String(last.changes + 1).padStart(6, '0')
-    await writeFileAtomically(join(this.#directory, CHANGES, `${last.name}-${number}.nft`), text, 0o640)
-    this.#last = { name: last.name, digest: to, changes: last.changes + 1 }
+    const { text, log } = render(last.log)
+    await writeFileAtomically(join(this.#directory, CHANGES, `${log.era}-${number}.nft`), text, 0o640)
+    this.#last = { log, digest: to, changes: last.changes + 1 }
     return true
   }
 
@@ -96,6 +105,11 @@ export class BootFile {
       if (!file.startsWith(`${name}-`)) await unlink(join(changes, file)).catch(() => {})
     }
   }
+}
+
+/** A name that no table had before. */
+export function newEra(): string {
+  return randomBytes(16).toString('hex')
 }
 
 /** nft takes a pattern without a match for nothing to include, and matches in the order of their names. */

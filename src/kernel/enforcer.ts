@@ -4,12 +4,13 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type AppliedLog, firstOf } from '../compile/applied-log.ts'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { countElements } from '../compile/lookup-tables.ts'
 import { digestOf, renderChains, renderDelta, renderReplacement, TABLE } from '../compile/nft-script.ts'
 import { type LearnedElement, type Remembered, renderRemembered } from '../compile/remembered.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
-import { BOOT_FILE, BootFile, type KeptChange } from './boot-file.ts'
+import { BOOT_FILE, BootFile, type KeptChange, newEra } from './boot-file.ts'
 import type { Damage } from './change-monitor.ts'
 import type { Conntrack } from './conntrack.ts'
 import { KernelError } from './kernel-error.ts'
@@ -30,17 +31,20 @@ export interface Applied {
 interface InForce {
   readonly ruleset: Ruleset
   readonly digest: string
+  /** Where the table in the kernel stands. */
+  readonly log: AppliedLog
 }
 
 /** What was sent to the kernel; `overNothing`: where nothing of ours was before. */
 type Change = Pick<Applied, 'how' | 'elements' | 'chains'> & {
+  readonly log: AppliedLog
   readonly overNothing: boolean
   /** How it was sent, if it was a delta. */
   readonly change: KeptChange | null
 }
 
 /** Sees to it that the next boot brings the ruleset; why it would not, or null. */
-type Keep = (inForce: InForce, change: KeptChange | null) => Promise<Error | null>
+type Keep = (inForce: Pick<InForce, 'ruleset' | 'digest'>, change: KeptChange | null) => Promise<Error | null>
 
 const LOCK_FILE = 'apply.lock'
 
@@ -107,10 +111,10 @@ export class Enforcer {
    */
   async restore(damage: Damage): Promise<void> {
     if (this.#inForce === null) return
-    const { ruleset } = this.#inForce
+    const { ruleset, digest } = this.#inForce
     await this.#locked(async () => {
       if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
-      await this.#replace(ruleset)
+      this.#inForce = { ruleset, digest, log: await this.#replace(ruleset) }
     })
   }
 
@@ -172,8 +176,8 @@ export class Enforcer {
     const digest = digestOf(ruleset)
     const { overNothing, ...applied } = await this.#locked(async () => {
       const changed = await this.#change(ruleset, digest)
-      this.#inForce = { ruleset, digest }
-      const { change, ...sent } = changed
+      const { change, log, ...sent } = changed
+      this.#inForce = { ruleset, digest, log }
       return { ...sent, digest, bootFileError: await keep({ ruleset, digest }, change) }
     })
     if (applied.how !== 'unchanged' && !overNothing) await this.#conntrack?.endStale(before, ruleset)
@@ -186,12 +190,15 @@ export class Enforcer {
   }
 
   /** As a change beside what is kept, where that is known and leads there; else as a whole. */
-  async #keep({ ruleset, digest }: InForce, change: KeptChange | null): Promise<Error | null> {
+  async #keep(
+    { ruleset, digest }: Pick<InForce, 'ruleset' | 'digest'>,
+    change: KeptChange | null,
+  ): Promise<Error | null> {
     if (this.#bootFile === null) return null
     try {
       if (change === null ? await this.#bootFile.keeps(digest) : await this.#bootFile.append(change))
         return null
-      await this.#bootFile.write(renderReplacement(ruleset).text, digest)
+      await this.#bootFile.write((era) => renderReplacement(ruleset, era).text, digest)
       return null
     } catch (error) {
       return error as Error
@@ -204,26 +211,28 @@ export class Enforcer {
     if (before === null || before.digest === digest) {
       // A restarted service finds its own work and leaves it alone, with all its counters.
       const state = await this.#nft.readState().catch(unreadable)
-      if (state?.digest === digest) {
-        return { how: 'unchanged', elements: 0, chains: 0, overNothing, change: null }
+      if (state?.digest === digest && state.log !== null) {
+        return { how: 'unchanged', elements: 0, chains: 0, log: state.log, overNothing, change: null }
       }
       overNothing = before === null && state === null
     } else {
       const delta = difference(before.ruleset, ruleset)
-      const text = delta === null ? null : renderDelta(delta, before.digest, digest)
-      if (delta !== null && text !== null && (await this.#try(text))) {
-        const change = { from: before.digest, to: digest, text }
-        return { how: 'delta', ...sizeOf(delta), overNothing, change }
+      const script = delta === null ? null : renderDelta(delta, before.log, digest)
+      if (delta !== null && script !== null && (await this.#try(script.text))) {
+        const render = (log: AppliedLog) => renderDelta(delta, log, digest)
+        const change = { from: before.digest, to: digest, render }
+        return { how: 'delta', ...sizeOf(delta), log: script.log, overNothing, change }
       }
     }
-    await this.#replace(ruleset)
+    const log = await this.#replace(ruleset)
     const elements = ruleset.tables.reduce((sum, table) => sum + countElements(table), 0)
-    return { how: 'replacement', elements, chains: ruleset.chains.length, overNothing, change: null }
+    return { how: 'replacement', elements, chains: ruleset.chains.length, log, overNothing, change: null }
   }
 
   /** What the kernel has counted and learned goes with the old table, and comes again in the same transaction. */
-  async #replace(ruleset: Ruleset): Promise<void> {
-    const { text } = renderReplacement(ruleset)
+  async #replace(ruleset: Ruleset): Promise<AppliedLog> {
+    const era = newEra()
+    const { text } = renderReplacement(ruleset, era)
     const remembered = await this.#remember(ruleset)
     try {
       await this.#nft.apply(text + renderRemembered(ruleset, remembered))
@@ -232,6 +241,7 @@ export class Enforcer {
       if (!(error instanceof KernelError) || error.fault !== 'refused') throw error
       await this.#nft.apply(text)
     }
+    return firstOf(era)
   }
 
   /** What cannot be read is forgotten: another nft may have written it. */

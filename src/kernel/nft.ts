@@ -1,5 +1,6 @@
 /** The only place that starts `nft`. */
-import { APPLIED_SET, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
+import type { AppliedLog } from '../compile/applied-log.ts'
+import { APPLIED_MAP, ERA, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
 import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
 import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
@@ -8,6 +9,8 @@ import { ProcessError, type ProcessResult, type ProcessRunner } from './process.
 export interface KernelState {
   /** The digest of the ruleset that was applied; null when it was never, or only half, written. */
   readonly digest: string | null
+  /** Where the table stands; null together with the digest. */
+  readonly log: AppliedLog | null
   /** Packets by the id of the total. */
   readonly totals: ReadonlyMap<number, number>
   /** The same with bytes. */
@@ -53,8 +56,8 @@ export function openNft(run: ProcessRunner): Nft {
     }
   }
   /** null when there is no such set. */
-  const listSet = async (set: string): Promise<ListedSet | null> => {
-    const result = await nft(['-j', 'list', 'set', ...TABLE.split(' '), set], READ_TIMEOUT)
+  const list = async (kind: 'set' | 'map', name: string): Promise<ListedSet | null> => {
+    const result = await nft(['-j', 'list', kind, ...TABLE.split(' '), name], READ_TIMEOUT)
     if (result.code === 0) return parseSet(result.stdout)
     if (isAbsent(result)) return null
     throw refusal(result)
@@ -67,14 +70,14 @@ export function openNft(run: ProcessRunner): Nft {
     },
     async readState() {
       // Two commands: nft 1.0.6 finds only the last of several sets listed at once.
-      const [applied, totals] = await Promise.all([listSet(APPLIED_SET), listSet(TOTALS_SET)])
+      const [applied, totals] = await Promise.all([list('map', APPLIED_MAP), list('set', TOTALS_SET)])
       if (applied === null || totals === null) return null
       const counters = countersOf(totals)
       const packets = new Map([...counters].map(([id, counter]) => [id, counter.packets]))
-      return { digest: digestOf(applied), totals: packets, counters }
+      return { ...readApplied(applied), totals: packets, counters }
     },
     async readLearned(set) {
-      const elements = ((await listSet(set))?.elem ?? []) as readonly ListedElement[]
+      const elements = ((await list('set', set))?.elem ?? []) as readonly ListedElement[]
       return elements.flatMap(({ elem }) => {
         const { val, counter, expires = 0 } = elem ?? {}
         return typeof val === 'string' ? [{ address: val, ...counterOf(counter), expires }] : []
@@ -113,8 +116,8 @@ interface ListedSet {
 
 function parseSet(text: string): ListedSet {
   try {
-    const listing = JSON.parse(text) as { nftables: readonly { set?: ListedSet }[] }
-    return listing.nftables.find(({ set }) => set !== undefined)?.set ?? {}
+    const listing = JSON.parse(text) as { nftables: readonly { set?: ListedSet; map?: ListedSet }[] }
+    return listing.nftables.map(({ set, map }) => set ?? map).find((found) => found !== undefined) ?? {}
   } catch (error) {
     throw new KernelError(
       'no-answer',
@@ -140,8 +143,24 @@ function counterOf({ packets = 0, bytes = 0 }: Partial<Counter> = {}): Counter {
   return { packets, bytes }
 }
 
-function digestOf({ elem = [] }: ListedSet): string | null {
-  const parts = (elem[0] as { concat?: unknown[] } | undefined)?.concat
-  if (elem.length !== 1 || parts?.length !== 4) return null
-  return parts.map((part) => Number(part).toString(16).padStart(8, '0')).join('')
+/** Both null where the map is not as we write it. */
+function readApplied({ elem = [] }: ListedSet): Pick<KernelState, 'digest' | 'log'> {
+  const digests = new Map((elem as readonly unknown[]).map(readMark))
+  const era = digests.get(ERA) ?? null
+  digests.delete(ERA)
+  const numbers = [...digests.keys()]
+  const [oldest, newest] = [Math.min(...numbers), Math.max(...numbers)]
+  const digest = digests.get(newest) ?? null
+  if (era === null || digest === null || newest - oldest + 1 !== numbers.length) {
+    return { digest: null, log: null }
+  }
+  return { digest, log: { era, oldest, newest } }
+}
+
+/** An element of the map: its number and 128 bits in hexadecimal; null for what is none. */
+function readMark(element: unknown): [number, string | null] {
+  const [key, data] = Array.isArray(element) ? (element as [unknown, { concat?: unknown }?]) : []
+  const parts = data?.concat
+  if (!Array.isArray(parts) || parts.length !== 4) return [Number(key), null]
+  return [Number(key), parts.map((part) => Number(part).toString(16).padStart(8, '0')).join('')]
 }

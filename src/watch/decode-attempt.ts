@@ -14,5 +14,15 @@ export function decodeAttempt({ time, data }: PcapRecord): Attempt | null {
   const { source, sourcePort, destination } = packet
   const verdict = label[1] as Attempt['verdict']
   const { uid, mac } = record
-  return { time, source, sourcePort, destination, policy: label[2] ?? '', verdict, uid, mac }
+  const place = { interface: null, uid, mac }
+  return {
+    time,
+    source,
+    sourcePort,
+    destination,
+    policy: label[2] ?? '',
+    verdict,
+    because: null,
+    ...place,
+  }
 }

@@ -46,7 +46,9 @@ async function digestOfBootFile(directory: string): Promise<string | null> {
     if (name !== undefined && file.startsWith(`${name}-`))
       texts.push(await readFile(join(directory, 'changes', file), 'utf8'))
   }
-  const marks = [...texts.join('').matchAll(/^add element inet egress25 applied \{ (.*) \}$/gm)].at(-1)?.[1]
+  const marks = [
+    ...texts.join('').matchAll(/^(?:add|create) element inet egress25 applied \{ .*: ([^:]+) \}$/gm),
+  ].at(-1)?.[1]
   return marks?.replaceAll(/0x| \. /g, '') ?? null
 }
 

@@ -130,7 +130,7 @@ async function answer(texts: readonly string[], options: Partial<CompileOptions>
 
 /** Without what names stand for, all scripts of the world are one. */
 function normalised(script: string, ...names: readonly string[]): string {
-  const digests = script.replace(/0x[0-9a-f]{8}/g, '0xID')
+  const digests = script.replace(/0x[0-9a-f]{8}/g, '0xID').replace(/era-[0-9a-f]{32}/g, 'era-ERA')
   return names.reduce(
     (text, name) =>
       text

@@ -1,9 +1,10 @@
 /** From models to rulesets, scripts and deltas: stable, minimal, and safe whatever the names. */
 import fc from 'fast-check'
 import t from 'tap'
+import { nextOf } from '../../src/compile/applied-log.ts'
 import { compile } from '../../src/compile/compile.ts'
 import { sourcesSet } from '../../src/compile/compile-policies.ts'
-import { difference, sizeOf } from '../../src/compile/delta.ts'
+import { type Delta, difference, sizeOf } from '../../src/compile/delta.ts'
 import { flatten, LookupTables, splitKey } from '../../src/compile/lookup-tables.ts'
 import { renderDelta, renderReplacement } from '../../src/compile/nft-script.ts'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
@@ -201,12 +202,30 @@ t.test('deltas', async (t) => {
     const more = { ...base, exemptions: [exemption('e', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])] }
     const delta = difference(rulesetOf(base), rulesetOf(more))
     t.same(delta && sizeOf(delta), { elements: 1, chains: 0 })
-    const text = delta === null ? '' : renderDelta(delta, '0'.repeat(32), '1'.repeat(32))
+    const before = { era: 'e'.repeat(32), oldest: 1, newest: 1 }
+    const { text, log } = renderDelta(delta as Delta, before, '1'.repeat(32))
     t.same(
       text.split('\n').filter((line) => line.includes('exempt4')),
       ['add element inet egress25 exempt4-32 { 10.0.0.3 }'],
     )
-    t.match(text, /^delete element inet egress25 applied \{ 0x00000000/)
+    t.match(text, /^add element inet egress25 era-e{32} /, 'only where the table is the one that is meant')
+    t.match(text, /create element inet egress25 applied \{ 0x00000002 : 0x11111111/, 'and nobody was quicker')
+    t.notMatch(text, /delete/, 'a deletion waits for an RCU grace period')
+    t.same(log, { ...before, newest: 2 })
+  })
+
+  t.test('the log of rulesets is cut when something else is deleted, or when it is long', async (t) => {
+    const less = { ...base, exemptions: [exemption('e', ['10.0.0.1'])] }
+    const before = { era: 'e'.repeat(32), oldest: 3, newest: 5 }
+    const { text, log } = renderDelta(
+      difference(rulesetOf(base), rulesetOf(less)) as Delta,
+      before,
+      '1'.repeat(32),
+    )
+    t.match(text, /delete element inet egress25 applied \{ 0x00000003, 0x00000004, 0x00000005 \}/)
+    t.same(log, { ...before, oldest: 6, newest: 6 })
+    t.same(nextOf({ ...before, oldest: 1, newest: 63 }, false), { ...before, oldest: 1, newest: 64 })
+    t.same(nextOf({ ...before, oldest: 1, newest: 64 }, false), { ...before, oldest: 65, newest: 65 })
   })
 
   t.test('the same ruleset is no change', async (t) => {
