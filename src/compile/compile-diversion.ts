@@ -106,7 +106,12 @@ function baseChains(model: Model, { options }: Context, ask: readonly Rule[]): C
   const { hooks } = options
   const chains: Chain[] = []
   if (hooks.includes('forward')) {
-    const rules: Rule[] = [{ rule: 'to-this-machine' }, ...outboundOnly('not-routed-by', options), ...ask]
+    const rules: Rule[] = [
+      { rule: 'tcp-only' },
+      { rule: 'to-this-machine' },
+      ...outboundOnly('not-routed-by', options),
+      ...ask,
+    ]
     chains.push({ name: 'redirecting', base: null, rules })
     chains.push({
       name: 'prerouting',
@@ -117,6 +122,7 @@ function baseChains(model: Model, { options }: Context, ask: readonly Rule[]): C
   if (hooks.includes('output')) {
     const uids = relayUids(model, options)
     const rules: Rule[] = [
+      { rule: 'tcp-only' },
       { rule: 'loopback' },
       ...outboundOnly('not-leaving-by', options),
       ...(uids.length > 0 ? [{ rule: 'users', uids, chain: 'undiverted' } as const] : []),

@@ -18,6 +18,7 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
   const policies = networkTables('policy', model.policies, ({ name }) => `policy-${name}`)
   const diversion = compileDiversion(model, [...relays, ...exemptions.always], context)
   const egress: Rule[] = [
+    { rule: 'tcp-only' },
     ...FAMILIES.map((family): Rule => ({ rule: 'later-fragment', family })),
     ...diversion.egress,
     ...outboundOnly('not-leaving-by', options),
@@ -78,6 +79,7 @@ function baseChains(model: Model, options: CompileOptions): Chain[] {
   if (hooks.includes('output')) {
     const unique = relayUids(model, options)
     const rules: Rule[] = [
+      { rule: 'tcp-only' },
       { rule: 'loopback' },
       ...(unique.length > 0 ? [...outboundOnly('not-leaving-by', options), ...byUser(unique)] : []),
       { rule: 'goto', chain: 'egress' },

@@ -265,7 +265,9 @@ function chainsFirstToLast(chains: readonly Chain[]): readonly Chain[] {
 function ruleText(rule: Rule): string {
   switch (rule.rule) {
     case 'port-25':
-      return `tcp dport 25 goto ${rule.chain}`
+      return `th dport 25 goto ${rule.chain}`
+    case 'tcp-only':
+      return 'meta l4proto != tcp accept'
     case 'not-leaving-by':
       return `oifname != { ${rule.interfaces.map((name) => `"${name}"`).join(', ')} } accept`
     case 'not-routed-by':

@@ -91,8 +91,13 @@ export interface Limit {
 }
 
 export type Rule =
-  /** TCP port 25 goes to the chain; everything else leaves. */
+  /**
+   * Port 25 of any protocol goes to the chain, which begins with `tcp-only`; everything else leaves. So what is not for
+   * port 25, which is nearly everything, is asked one question and not two.
+   */
   | { readonly rule: 'port-25'; readonly chain: string }
+  /** What has other things than ports, or the ports of another protocol, leaves. */
+  | { readonly rule: 'tcp-only' }
   /** What leaves through other interfaces than these is not outbound. */
   | { readonly rule: 'not-leaving-by'; readonly interfaces: readonly string[] }
   /** The same before routing: asks which way it would go. */

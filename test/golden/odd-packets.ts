@@ -295,6 +295,10 @@ export function otherProtocols(): OddPacket[] {
         'echo request',
         (ends) => ip4(ends, { protocol: PROTOCOL.icmp }, Buffer.from([8, 0, 0xf7, 0xcd, 0, 25, 0, 25])),
       ],
+      [
+        'ICMP echo request with the checksum 25 where TCP has its port',
+        (ends) => ip4(ends, { protocol: PROTOCOL.icmp }, Buffer.from([8, 0, 0, 25, 0xf7, 0xe6, 0, 0])),
+      ],
       ['later fragment with the bytes of port 25', later4(3, PROTOCOL.tcp), 'orphan'],
       ['later fragment of UDP with the bytes of port 25', later4(1, PROTOCOL.udp), 'orphan'],
     ]),

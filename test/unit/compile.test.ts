@@ -129,8 +129,8 @@ t.test('465 and 587 cannot be expressed: port 25 is the only port in any script'
       exemptions: [exemption('e', ['10.0.0.1'], { rate: { count: 587, per: 'hour' } })],
     }),
   ).text
-  const ports = [...script.matchAll(/\b(dport|sport|th )\b[^\n]*/g)].map(([text]) => text)
-  t.same([...new Set(ports)], ['dport 25 goto egress', 'dport 25 goto local'])
+  const ports = [...script.matchAll(/\b(dport|sport|th)\b[^\n]*/g)].map(([text]) => text)
+  t.same([...new Set(ports)], ['th dport 25 goto egress', 'th dport 25 goto local'])
 })
 
 t.test('log and count never share a rule with the verdict', async (t) => {

@@ -46,10 +46,15 @@ t.test('a packet to another port meets one rule, whatever the policies say', asy
         const block = new RegExp(`\\tchain ${name} \\{\\n(.*)\\n\\t\\t(.*)\\n\\t\\}`).exec(text)
         if (!/^\t\ttype (filter|nat) hook \w+ priority -?\d+; policy accept$/.test(block?.[1] ?? ''))
           throw new Error(`chain ${name} is not what it should be:\n${block?.[0]}`)
-        if (!/^tcp dport 25 goto [a-z-]+$/.test(block?.[2] ?? ''))
+        if (!/^th dport 25 goto [a-z-]+$/.test(block?.[2] ?? ''))
           throw new Error(`chain ${name} asks for something else: ${block?.[2]}`)
+        const next = rules[0].chain
+        if (ruleset.chains.find((chain) => chain.name === next)?.rules[0]?.rule !== 'tcp-only')
+          throw new Error(`chain ${next} takes other protocols`)
       }
-      for (const [match, port] of text.matchAll(/\b(?:dport|sport|th|port)\b\s*(?:[!=]=\s*)?([^\s]+)/g)) {
+      for (const [match, port] of text.matchAll(
+        /\b(?:dport|sport|th(?! dport)|port)\b\s*(?:[!=]=\s*)?([^\s]+)/g,
+      )) {
         if (port !== '25') throw new Error(`the script speaks of another port: ${match}`)
       }
       if ((text.match(/\bdport\b/g)?.length ?? 0) !== hooks.length)
