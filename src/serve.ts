@@ -21,6 +21,7 @@ import type { IncidentEvent } from './detect/incident.ts'
 import { incidentBody } from './detect/incident-body.ts'
 import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
+import { Generation } from './kernel/generation.ts'
 import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
 import { Preflight } from './kernel/preflight.ts'
@@ -55,7 +56,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     onEnded: (connections) => log.info({ connections }, 'redirected connections were ended'),
     onFailed: (reason) => log.error({ reason }, 'redirected connections may go on as before'),
   })
-  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack })
+  const generation = new Generation(runProcess, config.stateDirectory)
+  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack, generation })
   const controller = new Controller({
     directory: config.policyDirectory,
     compile: config.compile,
@@ -120,6 +122,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const monitor = new Monitor({
     controller,
     enforcer,
+    generation,
     nflogGroup: config.compile.nflogGroup,
     resumed: incidents.list({ state: 'open', limit: 100_000 }),
     onIncident,
@@ -188,6 +191,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const stop = async () => {
     notifySystemd('STOPPING=1')
     monitor.stop()
+    await generation.stop()
     preflight.stop()
     lapses.stop()
     dispatcher.stop()
@@ -273,9 +277,9 @@ async function applyAtStart(
   } catch (error) {
     if (!isOfThePolicies(error)) throw error
     logRefusal(log, error)
-    const restored = await enforcer.restoreForBoot()
+    const rules = await enforcer.restoreForBoot()
     log.error(
-      { policies: policyDirectory, restored },
+      { policies: policyDirectory, rules },
       'running on the last good rules until the policies are mended',
     )
   }

@@ -8,6 +8,7 @@ import { ConfirmationPendingError, pendingBody } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
 import { openConntrack } from '../kernel/conntrack.ts'
 import { type Applied, Enforcer } from '../kernel/enforcer.ts'
+import { Generation } from '../kernel/generation.ts'
 import { openNft } from '../kernel/nft.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
@@ -59,7 +60,10 @@ export function openController(config: Config, directory: string): Controller {
   return new Controller({
     directory,
     compile: config.compile,
-    enforcer: new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack }),
+    enforcer: new Enforcer(openNft(runProcess), config.stateDirectory, {
+      conntrack,
+      generation: new Generation(runProcess, config.stateDirectory),
+    }),
     trial: { stateDirectory: config.stateDirectory },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,

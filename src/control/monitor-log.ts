@@ -26,6 +26,8 @@ export function monitorLog(log: Logger): MonitorLog {
         { what, by: change, heal_in_ms: healIn },
         'the kernel did not hold our rules; they are being restored',
       ),
+    missed: () =>
+      log.warn('nftables was changed while nobody listened; the rules are written anew, to be sure'),
     blind: (reason, restartIn) =>
       log.error({ reason, restart_in_ms: restartIn }, 'changes by others are not heard of for a while'),
     unreadable: (error: Error) => log.error({ reason: error.message }, 'the kernel could not be asked'),

@@ -12,6 +12,7 @@ import {
   startChangeMonitor,
 } from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
+import type { Generation } from '../kernel/generation.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
 import { LossMeter } from '../watch/loss.ts'
@@ -21,6 +22,7 @@ import type { Controller } from './controller.ts'
 export interface MonitorOptions {
   readonly controller: Controller
   readonly enforcer: Enforcer
+  readonly generation: Generation
   readonly nflogGroup: number
   /** Incidents that an earlier run left open. */
   readonly resumed: readonly Incident[]
@@ -37,6 +39,8 @@ export interface MonitorLog {
   readonly listening: () => void
   readonly deaf: (reason: string, restartIn: number) => void
   readonly drift: (what: string, change: ForeignChange | null, healIn: number) => void
+  /** Changes by others were not heard of, so the table is written anew to be sure. */
+  readonly missed: () => void
   readonly blind: (reason: string, restartIn: number) => void
   readonly unreadable: (error: Error) => void
 }
@@ -76,9 +80,12 @@ export class Monitor {
   #pause = 0
   #timer: NodeJS.Timeout | null = null
   #inSync: boolean | null = null
+  #wasThere = false
   #guarded = Number.NEGATIVE_INFINITY
   #heardOfGuard = Number.NEGATIVE_INFINITY
   #drift = 0
+  /** Why the kernel could not be asked, as it was told last; empty when it could. */
+  #complaint = ''
   #told = 0
   #grown = false
 
@@ -104,7 +111,9 @@ export class Monitor {
     })
     this.#changes = startChangeMonitor({
       isOurs: (pid) => this.#options.enforcer.isOurs(pid),
+      generation: this.#options.generation,
       onForeignChange: (change) => void this.#hearOf(change),
+      onMissed: () => void this.#missed(),
       onEnd: log.blind,
     })
     this.#schedule()
@@ -168,19 +177,24 @@ export class Monitor {
 
   /** Reads the kernel between two changes, so that it is held against what it should be at that moment. */
   async #look(): Promise<void> {
-    const { controller, enforcer, log } = this.#options
+    const { controller, enforcer } = this.#options
     await controller.exclusively(async () => {
       const { inForce, lastGuarded } = controller
       if (lastGuarded > this.#guarded) {
         // The table is a new one, with counters that start afresh.
         this.#guarded = lastGuarded
+        this.#wasThere = false
         this.#loss.restart()
       }
-      if (inForce === null) {
-        this.#inSync = null
-        return
-      }
       try {
+        if (inForce === null) {
+          // No model to hold it against, but what was last good, and is there, should not vanish.
+          this.#inSync = null
+          const isThere = (await enforcer.readState()) !== null
+          if (this.#wasThere && !isThere) this.#drifted('the table is gone', null)
+          this.#wasThere = isThere
+          return
+        }
         const state = await enforcer.readState()
         const isSame = state?.digest === inForce.applied.digest
         if (this.#healTimer === null) this.#inSync = isSame
@@ -189,28 +203,54 @@ export class Monitor {
           this.#loss.update(this.#totals.attempts(), this.#told)
         }
         if (!isSame) this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', null)
+        if (this.#healTimer === null) this.#complaint = ''
       } catch (error) {
         this.#inSync = false
-        log.unreadable(error as Error)
+        this.#complain(error as Error)
       }
     })
   }
 
-  /** Counts, tells, and heals: at once the first time, then more and more slowly. */
+  /** One line for each reason, not one a second. */
+  #complain(error: Error): void {
+    if (error.message === this.#complaint) return
+    this.#complaint = error.message
+    this.#options.log.unreadable(error)
+  }
+
+  /** Nobody knows whether they were to our table. */
+  async #missed(): Promise<void> {
+    const { controller, generation, log } = this.#options
+    await controller.exclusively(async () => {
+      if (controller.inForce === null) await generation.note()
+    })
+    if (this.#timer === null || controller.inForce === null) return
+    log.missed()
+    this.#damage = 'everything'
+    this.#healSoon()
+  }
+
+  /** Counts, tells, and heals. */
   #drifted(what: string, change: ForeignChange | null): void {
-    this.#inSync = false
+    if (this.#options.controller.inForce !== null) this.#inSync = false
     if (change?.damage !== 'rules') this.#damage = 'everything'
     if (this.#healTimer !== null) return
     this.#drift++
-    const now = Date.now()
-    if (now - this.#lastHeal > PEACE) this.#pause = 0
-    this.#options.log.drift(what, change, this.#pause)
-    this.#healTimer = setTimeout(() => void this.#heal(), this.#pause)
+    this.#options.log.drift(what, change, this.#healSoon())
+  }
+
+  /** At once the first time, then more and more slowly. Answers in how many milliseconds. */
+  #healSoon(): number {
+    if (Date.now() - this.#lastHeal > PEACE) this.#pause = 0
+    const healIn = this.#pause
+    if (this.#healTimer !== null) return healIn
+    this.#healTimer = setTimeout(() => void this.#heal(), healIn)
     this.#pause = Math.min(Math.max(this.#pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+    return healIn
   }
 
   async #heal(): Promise<void> {
-    const { controller, enforcer, log } = this.#options
+    const { controller, enforcer } = this.#options
     await controller.exclusively(async () => {
       this.#lastHeal = Date.now()
       this.#healTimer = null
@@ -220,8 +260,12 @@ export class Monitor {
         await enforcer.restore(damage)
         if (damage === 'everything') this.#loss.restart()
         this.#inSync = true
+        this.#complaint = ''
       } catch (error) {
-        log.unreadable(error as Error)
+        // What was changed is still as somebody else left it, even where the mark of the table is ours.
+        if (this.#damage === 'rules') this.#damage = damage
+        if (this.#timer !== null) this.#healSoon()
+        this.#complain(error as Error)
       }
     })
   }

@@ -7,6 +7,8 @@
  * or somebody else's.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Generation } from './generation.ts'
 import { NftEventDecoder } from './nft-events.ts'
 import { programEnvironment } from './process.ts'
 
@@ -22,9 +24,13 @@ export interface ForeignChange {
 export type Damage = 'rules' | 'everything'
 
 export interface ChangeMonitorOptions {
+  /** Is told of each transaction. */
+  readonly generation: Generation
   /** Whether a process is one that we started. */
   readonly isOurs: (pid: number) => boolean
   readonly onForeignChange: (change: ForeignChange) => void
+  /** There were changes while nobody listened, to our table or to others. */
+  readonly onMissed: () => void
   /** It ended, with the reason, and will be started again in so many milliseconds. */
   readonly onEnd: (reason: string, restartIn: number) => void
 }
@@ -46,28 +52,43 @@ const SOCKET = 'SOCKET-RECV:16:3:12:x00000000000040000000'
  */
 const BUFFER = 16 * 1024 * 1024
 
-export function startChangeMonitor({ isOurs, onForeignChange, onEnd }: ChangeMonitorOptions): ChangeMonitor {
+/** What socat says, asked to be talkative, when it has bound its socket. */
+const LISTENING = 'starting data transfer loop'
+/** Looks, and milliseconds before each: what the kernel sent before it was asked must have been read. */
+const LOOKS = 3
+const SETTLE = 100
+
+export function startChangeMonitor(options: ChangeMonitorOptions): ChangeMonitor {
+  const { generation, isOurs, onForeignChange, onMissed, onEnd } = options
   let child: ChildProcess | null = null
   let timer: NodeJS.Timeout | null = null
   let stopped = false
 
   const start = () => {
-    const socat = ['socat', '-u', '-b', '1048576', `${SOCKET},so-rcvbuf=${BUFFER}`, 'STDOUT']
+    const socat = ['socat', '-d', '-d', '-u', '-b', '1048576', `${SOCKET},so-rcvbuf=${BUFFER}`, 'STDOUT']
     const process_ = spawn('setpriv', ['--pdeathsig', 'KILL', ...socat], {
       env: programEnvironment(),
-      stdio: ['ignore', 'pipe', 'ignore'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
     child = process_
     const decoder = new NftEventDecoder()
     process_.stdout.on('data', (bytes: Buffer) => {
       try {
         for (const { pid, program, what, rulesOnly } of decoder.decode(bytes)) {
-          if (!isOurs(pid))
-            onForeignChange({ pid, program, what, damage: rulesOnly ? 'rules' : 'everything' })
+          if (isOurs(pid)) continue
+          generation.doubt()
+          onForeignChange({ pid, program, what, damage: rulesOnly ? 'rules' : 'everything' })
         }
+        if (decoder.generation !== null) generation.heard(decoder.generation)
       } catch {
         process_.kill('SIGKILL')
       }
+    })
+    process_.stderr.on('data', (words: Buffer) => {
+      if (!words.includes(LISTENING)) return
+      void hasMissed(generation).then((missed) => {
+        if (missed && child === process_) onMissed()
+      })
     })
     process_.on('error', () => {})
     process_.on('close', (code, signal) => {
@@ -86,4 +107,12 @@ export function startChangeMonitor({ isOurs, onForeignChange, onEnd }: ChangeMon
       child?.kill('SIGKILL')
     },
   }
+}
+
+async function hasMissed(generation: Generation): Promise<boolean> {
+  for (let look = 0; look < LOOKS; look++) {
+    await wait(SETTLE)
+    if (!(await generation.hasMoved())) return false
+  }
+  return true
 }

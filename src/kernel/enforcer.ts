@@ -13,6 +13,7 @@ import type { Ruleset } from '../compile/ruleset.ts'
 import { BOOT_FILE, BootFile, type KeptChange, newEra } from './boot-file.ts'
 import type { Damage } from './change-monitor.ts'
 import type { Conntrack } from './conntrack.ts'
+import type { Generation } from './generation.ts'
 import { KernelError } from './kernel-error.ts'
 import { withLock } from './lock.ts'
 import type { KernelState, Nft } from './nft.ts'
@@ -48,9 +49,14 @@ type Keep = (inForce: Pick<InForce, 'ruleset' | 'digest'>, change: KeptChange | 
 
 const LOCK_FILE = 'apply.lock'
 
+/** Changed at once, so many may be announced to whoever listens faster than it reads; then nobody hears of it. */
+const MANY_ELEMENTS = 1_000
+
 export interface EnforcerOptions {
   /** Ends redirected connections that a change makes stale; without it they go on. */
   readonly conntrack?: Conntrack
+  /** Tells whether somebody changed the kernel while we were not there; without it, a digest is believed. */
+  readonly generation?: Generation
 }
 
 /** The first line makes sure that there is something to delete. */
@@ -65,14 +71,16 @@ export class Enforcer {
   readonly #stateDirectory: string | null
   readonly #bootFile: BootFile | null
   readonly #conntrack: Conntrack | null
+  readonly #generation: Generation | null
   #inForce: InForce | null = null
 
   /** Without a state directory nothing is kept for the next boot, and nothing locked. */
-  constructor(nft: Nft, stateDirectory: string | null, { conntrack }: EnforcerOptions = {}) {
+  constructor(nft: Nft, stateDirectory: string | null, { conntrack, generation }: EnforcerOptions = {}) {
     this.#nft = nft
     this.#stateDirectory = stateDirectory
     this.#bootFile = stateDirectory === null ? null : new BootFile(stateDirectory)
     this.#conntrack = conntrack ?? null
+    this.#generation = generation ?? null
   }
 
   /** The ruleset that was last applied or found; null before the first apply. */
@@ -106,29 +114,31 @@ export class Enforcer {
   }
 
   /**
-   * Puts right what somebody else changed: rules alone cost what rules cost, anything else the whole table.
+   * Puts right what somebody else changed: rules alone cost what rules cost, anything else the whole table. Where it is
+   * not known what was in force, it is what is kept for the next boot.
    * @throws KernelError
    */
   async restore(damage: Damage): Promise<void> {
-    if (this.#inForce === null) return
+    if (this.#inForce === null) {
+      await this.#loadBootFile()
+      return
+    }
     const { ruleset, digest } = this.#inForce
     await this.#locked(async () => {
-      if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) return
+      if (damage === 'rules' && (await this.#try(renderChains(ruleset.chains)))) {
+        await this.#generation?.note()
+        return
+      }
       this.#inForce = { ruleset, digest, log: await this.#replace(ruleset) }
     })
   }
 
   /**
-   * Loads the last good ruleset when the kernel has none, as the boot unit would have done. True when it is in force
-   * now, or something of ours was already. @throws KernelError
+   * Loads the last good ruleset when the kernel has none, as the boot unit would have done. @throws KernelError
    */
-  async restoreForBoot(): Promise<boolean> {
-    if ((await this.#nft.readState().catch(unreadable)) !== null) return true
-    if (this.#stateDirectory === null) return false
-    const text = await readFile(join(this.#stateDirectory, BOOT_FILE), 'utf8').catch(() => null)
-    if (text === null) return false
-    await this.#locked(() => this.#nft.apply(text))
-    return true
+  async restoreForBoot(): Promise<'is-there' | 'restored' | 'nothing-kept'> {
+    if ((await this.#nft.readState().catch(unreadable)) !== null) return 'is-there'
+    return (await this.#loadBootFile()) ? 'restored' : 'nothing-kept'
   }
 
   /** Whether the kernel holds this ruleset; what cannot be read is not it. @throws KernelError */
@@ -170,6 +180,16 @@ export class Enforcer {
     return this.#nft.readLearned(set)
   }
 
+  /** False when nothing was ever kept, or it cannot be read. */
+  async #loadBootFile(): Promise<boolean> {
+    const path = this.#stateDirectory === null ? null : join(this.#stateDirectory, BOOT_FILE)
+    const text = path === null ? null : await readFile(path, 'utf8').catch(() => null)
+    if (text === null) return false
+    await this.#locked(() => this.#nft.apply(text))
+    await this.#generation?.note()
+    return true
+  }
+
   /** Changes the kernel, and what belongs to it with the same lock; then lets conntrack follow. */
   async #changing(ruleset: Ruleset, keep: Keep): Promise<Applied> {
     const before = this.#inForce?.ruleset ?? null
@@ -209,9 +229,11 @@ export class Enforcer {
     const before = this.#inForce
     let overNothing = false
     if (before === null || before.digest === digest) {
-      // A restarted service finds its own work and leaves it alone, with all its counters.
+      // A restarted service finds its own work and leaves it alone, with all its counters; unless somebody has changed
+      // nftables meanwhile: nobody knows what, and to look at a million elements takes longer than to write them.
+      const isIntact = before !== null || ((await this.#generation?.isAsNoted()) ?? true)
       const state = await this.#nft.readState().catch(unreadable)
-      if (state?.digest === digest && state.log !== null) {
+      if (isIntact && state?.digest === digest && state.log !== null) {
         return { how: 'unchanged', elements: 0, chains: 0, log: state.log, overNothing, change: null }
       }
       overNothing = before === null && state === null
@@ -219,9 +241,11 @@ export class Enforcer {
       const delta = difference(before.ruleset, ruleset)
       const script = delta === null ? null : renderDelta(delta, before.log, digest)
       if (delta !== null && script !== null && (await this.#try(script.text))) {
+        const size = sizeOf(delta)
+        if (size.elements > MANY_ELEMENTS) await this.#generation?.note()
         const render = (log: AppliedLog) => renderDelta(delta, log, digest)
         const change = { from: before.digest, to: digest, render }
-        return { how: 'delta', ...sizeOf(delta), log: script.log, overNothing, change }
+        return { how: 'delta', ...size, log: script.log, overNothing, change }
       }
     }
     const log = await this.#replace(ruleset)
@@ -241,6 +265,7 @@ export class Enforcer {
       if (!(error instanceof KernelError) || error.fault !== 'refused') throw error
       await this.#nft.apply(text)
     }
+    await this.#generation?.note()
     return firstOf(era)
   }
 

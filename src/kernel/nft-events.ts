@@ -50,6 +50,12 @@ export class NftEventDecoder {
   #rest: Buffer = Buffer.alloc(0)
   #what: string | null = null
   #rulesOnly = true
+  #generation: number | null = null
+
+  /** The number of the latest transaction of all, whosever table it touched; null before the first. */
+  get generation(): number | null {
+    return this.#generation
+  }
 
   /** @throws RangeError when the bytes are no such messages */
   decode(bytes: Buffer): TableChange[] {
@@ -75,6 +81,7 @@ export class NftEventDecoder {
     if ((type & 255) === NEW_GENERATION) {
       const what = this.#what
       this.#what = null
+      this.#generation = attribute(message, 1)?.readUInt32BE(0) ?? null
       if (what === null) return null
       const pid = attribute(message, 2)?.readUInt32BE(0) ?? 0
       const program = text(attribute(message, 3))

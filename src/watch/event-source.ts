@@ -66,7 +66,9 @@ export function startEventSource(options: EventSourceOptions): EventSource {
 
 function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: () => void) {
   // One listener to a group: a tcpdump that outlived a killed service would lock out the next one.
-  const args = ['--pdeathsig', 'KILL', 'tcpdump', '-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
+  // As root it would become another user, and with that forget when it is to die.
+  const user = process.geteuid?.() === 0 ? ['-Z', 'root'] : []
+  const args = ['--pdeathsig', 'KILL', 'tcpdump', ...user, '-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
   const child = spawn('setpriv', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
   const decoder = new PcapDecoder()
   let complaint = ''

@@ -229,8 +229,11 @@ t.test('an unprivileged process with CAP_NET_ADMIN alone', async (t) => {
   })
 
   t.test('the boot unit loads what apply kept, with nft alone', async (t) => {
+    // Each writing of the table has a name of its own.
     const list = async () =>
       (await lab.exec(lab.gateway, ['nft', 'list', 'table', 'inet', 'egress25'])).stdout
+        .replace(/era-\w+/, 'era')
+        .replace(/0x00000000 : [^,]+,/, '')
     await lab.exec(lab.gateway, ['nft', 'flush', 'ruleset'])
     t.equal(await client.connect(BLOCKED), 'connected')
     const applied = await lab.exec(lab.gateway, [...egress25, 'apply'])
@@ -425,12 +428,10 @@ t.test('on a machine that runs systemd', async (t) => {
     t.equal(await show('egress25', 'ActiveState'), 'inactive')
     const time = async (unit: string) => Number(await show(unit, 'ActiveEnterTimestampMonotonic'))
     t.ok((await time('egress25-boot')) <= (await time('network-pre.target')), 'before network-pre.target')
+    t.equal(await client.connect(BLOCKED), 'reset')
     await machine.mustRun(['systemctl', 'start', 'egress25'])
-    t.match(
-      await machine.mustRun(['journalctl', '-b', '-u', 'egress25']),
-      '"how":"unchanged"',
-      'and is taken over as it is',
-    )
+    const { attempts } = JSON.parse(await machine.mustRun(['egress25', 'status', '--json']))
+    t.equal(attempts.total, 3, 'and what was counted before is taken over')
   })
 
   t.test('scripts/uninstall', async (t) => {
