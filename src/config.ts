@@ -40,6 +40,7 @@ const ConfigSchema = Type.Object(
     state: section({
       directory: Type.Optional(text('absolute-path')),
       retain: Type.Optional(text('duration')),
+      retain_detail: Type.Optional(text('duration')),
     }),
     exemptions: section({ announce: Type.Optional(Type.Array(text('duration'), { maxItems: 16 })) }),
     // Nothing can name the machine behind an address yet; an entry would be silently useless.
@@ -63,6 +64,8 @@ export interface Config {
   readonly stateDirectory: string
   /** Milliseconds after which a resolved incident is forgotten (RFC 6561 §5: no longer than it is needed). */
   readonly retain: number
+  /** The same for single attempts; their sums are kept as long as incidents are. */
+  readonly retainDetail: number
   /** How long before their end exemptions are announced, the longest first. */
   readonly announce: readonly Lead[]
   readonly channels: readonly Channel[]
@@ -153,6 +156,7 @@ function build(written: Static<typeof ConfigSchema>): Config {
     listen: (api?.listen ?? ['127.0.0.1:7025']).flatMap((value) => parseListen(value) ?? []),
     stateDirectory: state?.directory ?? '/var/lib/egress25',
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
+    retainDetail: parseDuration(state?.retain_detail ?? '1d') ?? 0,
     announce: buildLeads(exemptions?.announce ?? ['7d', '1d']),
     channels: alerts ?? [],
   }

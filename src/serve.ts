@@ -9,19 +9,20 @@ import { listen } from './api/listen.ts'
 import { createMetrics, type Metrics } from './api/metrics.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
 import { type Config, ConfigError, readConfig } from './config.ts'
+import { AttemptHistory } from './control/attempt-history.ts'
 import { Controller } from './control/controller.ts'
-import { lapseBody, lapseKey } from './control/lapse-body.ts'
+import { EventLog } from './control/event-log.ts'
 import { LapseWatch } from './control/lapse-watch.ts'
 import { Monitor } from './control/monitor.ts'
-import { monitorLog } from './control/monitor-log.ts'
+import { News } from './control/news.ts'
 import { ConfirmationPendingError, HeldError } from './control/pending.ts'
 import { PolicyError } from './control/policy-error.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
-import type { IncidentEvent } from './detect/incident.ts'
-import { incidentBody } from './detect/incident-body.ts'
+import { removeLeftOvers } from './kernel/atomic-file.ts'
 import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
 import { Generation } from './kernel/generation.ts'
+import { keepLock, LockedError } from './kernel/lock.ts'
 import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
 import { Preflight } from './kernel/preflight.ts'
@@ -29,6 +30,7 @@ import { runProcess } from './kernel/process.ts'
 import { findUserIds } from './kernel/users.ts'
 import { notifySystemd, watchdogInterval } from './notify.ts'
 import { DirectoryError } from './policy/files.ts'
+import { AttemptLog } from './store/attempts.ts'
 import { inTransaction, openDatabase } from './store/database.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
@@ -36,6 +38,9 @@ import { Outbox } from './store/outbox.ts'
 import { VERSION } from './version.ts'
 
 const PRUNE_INTERVAL = 3_600_000
+/** Milliseconds between attempts to keep for the next boot what could not be kept. */
+const KEEP_INTERVAL = 10_000
+const SERVICE_LOCK = 'service.lock'
 
 /**
  * Runs until a signal ends it.
@@ -45,6 +50,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const config = await readConfig(configFile)
   const channels = await openChannels(config)
   await mkdir(config.stateDirectory, { recursive: true }).catch(unusable(config.stateDirectory))
+  await keepLock(join(config.stateDirectory, SERVICE_LOCK)).catch(inUse(config.stateDirectory))
   const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
 
   const database = await open(config)
@@ -65,19 +71,13 @@ export async function serve(configFile: string | null): Promise<Exit> {
     staysOn: true,
     trial: {
       stateDirectory: config.stateDirectory,
-      onTakenBack: ({ id, digest }, by) =>
-        log.error(
-          { id, digest, by },
-          'an unconfirmed change was taken back; the rules from before are in force',
-        ),
-      onStuck: (pending, error) =>
-        log.error(
-          { id: pending?.id, reason: error.message },
-          'an unconfirmed change cannot be taken back yet',
-        ),
+      onTakenBack: (pending, by) => news.takenBack(pending, by),
+      onStuck: (pending, error) => news.stuck(pending, error),
     },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
+    onApplied: (inForce) => news.applied(inForce),
+    onBootFile: (error) => news.bootFile(error),
   })
   const dispatcher = new Dispatcher({
     outbox,
@@ -91,53 +91,54 @@ export async function serve(configFile: string | null): Promise<Exit> {
       )
     },
   })
-  /** All of the work or nothing of it. A full disk costs what could not be written, and not the watch over the rest. */
-  const store = (work: () => void) => {
-    try {
-      inTransaction(database, work)
-    } catch (error) {
-      log.error(
-        { reason: (error as Error).message },
-        'the database cannot be written; incidents are in this log only',
-      )
-    }
-  }
-  /** The incident and its messages are written together: neither can be there without the other. */
-  const onIncident = (event: IncidentEvent) => {
-    const body = incidentBody(event.incident)
-    log.warn({ event: event.event, incident: body }, `incident ${event.event}: ${body.summary}`)
-    const message = JSON.stringify({
-      event: event.event,
-      gateway: config.gateway,
-      time: new Date(event.time).toISOString(),
-      incident: body,
-    })
-    store(() => {
-      incidents.save(event.incident)
-      for (const { name } of channels)
-        outbox.add(name, `${event.incident.id}/${event.event}/${event.time}`, message)
-    })
-    dispatcher.wake()
-  }
+  const events = new EventLog({ now: Date.now })
+  const news = new News({
+    gateway: config.gateway,
+    log,
+    events,
+    database,
+    incidents,
+    outbox,
+    channels: channels.map(({ name }) => name),
+    onMessages: () => dispatcher.wake(),
+  })
+  const history = new AttemptHistory({
+    log: new AttemptLog({
+      path: join(config.stateDirectory, 'attempts.db'),
+      retain: config.retain,
+      retainDetail: config.retainDetail,
+      onFailed: ({ message }) =>
+        log.error({ reason: message }, 'attempts cannot be remembered for a while; they are still counted'),
+      onRecovered: (lost) => log.warn({ lost }, 'attempts are remembered again'),
+      onSetAside: ({ message }, where) =>
+        log.error({ reason: message, where }, 'the memory of attempts was set aside, and begins anew'),
+    }),
+    controller,
+    readSet: (set) => enforcer.countSources(set),
+    maxSources: 4 * config.compile.trackedSources,
+    now: Date.now,
+    onUnreadable: ({ message }) => log.error({ reason: message }, 'counters of machines could not be read'),
+  })
   const monitor = new Monitor({
     controller,
     enforcer,
     generation,
     nflogGroup: config.compile.nflogGroup,
     resumed: incidents.list({ state: 'open', limit: 100_000 }),
-    onIncident,
+    onIncident: (event) => news.incident(event),
     onProgress: (grown) =>
-      store(() => {
+      news.store(() => {
         for (const incident of grown) incidents.save(incident)
       }),
-    log: monitorLog(log),
+    history,
+    log: news,
   })
   const preflight = new PreflightWatch({
     preflight: new Preflight(machineFiles(), runProcess),
     gateway: config.compile,
     inForce: () => controller.inForce,
-    onAppeared: (finding) => log.warn(finding, 'preflight warning'),
-    onGone: (finding) => log.info(finding, 'preflight warning is gone'),
+    onAppeared: (finding) => news.preflightAppeared(finding),
+    onGone: (finding) => news.preflightGone(finding),
   })
   const lapses = new LapseWatch({
     inForce: () => controller.inForce,
@@ -148,17 +149,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
       inTransaction(database, work)
       dispatcher.wake()
     },
-    leaveMessages: (lapse, now) => {
-      const message = JSON.stringify(lapseBody(lapse, config.gateway, now))
-      for (const { name } of channels) outbox.add(name, lapseKey(lapse), message)
-    },
-    onAnnounced: ({ exemption: { name, expires, origin, owner, ticket }, lead }) => {
-      const exemption = { name, file: origin.file, line: origin.line, owner, ticket }
-      log.warn(
-        { exemption: { ...exemption, expires: new Date(expires).toISOString() } },
-        lead === 0 ? 'an exemption has ended' : 'an exemption ends soon',
-      )
-    },
+    leaveMessages: (lapse, now) => news.leaveLapse(lapse, now),
+    onAnnounced: (lapse) => news.lapse(lapse),
     onUnwritable: (error) =>
       log.error(
         { reason: error.message },
@@ -179,10 +171,13 @@ export async function serve(configFile: string | null): Promise<Exit> {
       monitor,
       enforcer,
       incidents,
+      history,
+      retain: config.retain,
       outbox,
       preflight,
       metrics,
-      onIncident,
+      events,
+      onIncident: (event) => news.incident(event),
     },
     log,
   )
@@ -198,8 +193,10 @@ export async function serve(configFile: string | null): Promise<Exit> {
     for (const server of servers) server.close()
     await app.close()
     for (const server of servers) server.closeAllConnections()
+    await history.stop()
     database.close()
   }
+  for (const folder of [config.policyDirectory, config.stateDirectory]) await removeLeftOvers(folder)
   try {
     await applyAtStart(controller, enforcer, config, metrics, log)
     await monitor.start()
@@ -222,7 +219,9 @@ export async function serve(configFile: string | null): Promise<Exit> {
     lapses.prune(Date.now() - config.retain)
   }
   prune()
+  const ticking = setInterval(() => events.tick(), 1_000)
   const pruning = setInterval(prune, PRUNE_INTERVAL)
+  const keeping = setInterval(() => void controller.keepForBoot(), KEEP_INTERVAL)
   process.on('SIGHUP', () => void reapply(controller, metrics, log))
   const signal = await new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
@@ -230,6 +229,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
   log.info({ signal }, 'stopping; the rules stay in force')
   if (heartbeat !== null) clearInterval(heartbeat)
   clearInterval(pruning)
+  clearInterval(keeping)
+  clearInterval(ticking)
   await stop()
   return EXIT.done
 }
@@ -240,6 +241,14 @@ async function open({ stateDirectory }: Config) {
     return openDatabase(path)
   } catch (error) {
     throw new ConfigError(`cannot open ${path}: ${(error as Error).message}`)
+  }
+}
+
+/** Two would heal each other's rules, and send every alert twice. */
+function inUse(path: string) {
+  return (error: Error) => {
+    if (!(error instanceof LockedError)) throw error
+    throw new ConfigError(`${error.holder} runs with the state directory ${path}; give this one another`)
   }
 }
 
@@ -260,9 +269,6 @@ async function applyAtStart(
   try {
     const { applied, loaded } = await metrics.timeApply(() => controller.applyUnlessHeld())
     for (const diagnostic of loaded.diagnostics) log.warn({ diagnostic }, 'policy warning')
-    if (applied.bootFileError !== null) {
-      log.error({ reason: applied.bootFileError.message }, 'the rules would not survive a reboot')
-    }
     log.info(
       { how: applied.how, digest: applied.digest, elements: applied.elements },
       'policies are in force',

@@ -8,12 +8,13 @@ import { apply } from './apply.ts'
 import { change } from './change.ts'
 import { check } from './check.ts'
 import { compile } from './compile.ts'
+import { history } from './history.ts'
 import { thisMachine } from './machine.ts'
 import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
 
-const measurements: readonly Measurement[] = [compile, apply, change, packets, check]
+const measurements: readonly Measurement[] = [compile, apply, change, packets, history, check]
 
 const names = process.argv.slice(2)
 if (names.includes('--list')) {

@@ -17,7 +17,7 @@ const OTHER_LENGTHS = [25, 26, 27, 28, 29, 30, 32]
 
 /** Short rounds, many of them: a busy machine then disturbs some, and not the median. */
 const PACKETS = 100_000
-const ROUNDS = { otherPorts: 100, smtp: 60 }
+const ROUNDS = { otherPorts: 400, smtp: 60 }
 
 const COMMAND = 'egress25 compile DIR | nft -f -'
 

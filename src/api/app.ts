@@ -2,12 +2,15 @@
 import helmet from '@fastify/helmet'
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
 import { parseYaml } from '../policy/yaml-source.ts'
+import { attemptRoutes } from './attempts.ts'
 import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
 import { toApiError } from './errors.ts'
+import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { incidentRoutes } from './incidents.ts'
 import { ApiError, sendProblem } from './problem.ts'
+import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
 
 const BODY_LIMIT = 1024 * 1024
@@ -54,6 +57,9 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
   documentRoutes(app, context)
   explainRoutes(app, context)
   incidentRoutes(app, context)
+  eventRoutes(app, context)
+  attemptRoutes(app, context)
+  sourceRoutes(app, context)
   return app
 }
 

@@ -1,5 +1,7 @@
 /** What the routes are given to work with. */
+import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
+import type { EventLog } from '../control/event-log.ts'
 import type { Monitor } from '../control/monitor.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
@@ -21,7 +23,11 @@ export interface Context {
   readonly monitor: Monitor
   readonly enforcer: Enforcer
   readonly incidents: IncidentStore
+  readonly history: AttemptHistory
+  /** Milliseconds for which the past is remembered. */
+  readonly retain: number
   readonly outbox: Outbox
+  readonly events: EventLog
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly metrics: Metrics
   /** Stores and announces what became of an incident. */

@@ -8,6 +8,7 @@ import { PolicyError } from '../control/policy-error.ts'
 import { UnwritableError } from '../control/stage-change.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
+import { HistoryUnavailableError } from '../store/attempts.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
 
 /** Fastify's own refusals, by their codes. */
@@ -41,6 +42,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof HeldError) return new ApiError('policies-held', error.message)
   if (error instanceof UnguardedError) return new ApiError('unguarded', error.message)
   if (error instanceof KernelError) return new ApiError('kernel-refused', error.message)
+  if (error instanceof HistoryUnavailableError) return new ApiError('history-unavailable', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
   if ('validation' in error && error.validation !== undefined) {
     const errors = error.validation.map(({ instancePath, message }) => ({

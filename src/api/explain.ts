@@ -1,19 +1,9 @@
-/** `/v1/explain`: the verdict on a source and a destination, and `/v1/sources/{address}`: what one machine did. */
+/** `/v1/explain`: the verdict on a source and a destination. */
 import type { FastifyInstance } from 'fastify'
 import { type Static, Type } from 'typebox'
-import { sourcesSet } from '../compile/compile-policies.ts'
-import { incidentBody } from '../detect/incident-body.ts'
-import { governingPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'
 import type { Model } from '../policy/model.ts'
-import {
-  addressBits,
-  formatAddress,
-  formatPrefix,
-  type Prefix,
-  parseAddress,
-  truncate,
-} from '../policy/prefix.ts'
+import { type Prefix, parseAddress } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
 import { ApiError } from './problem.ts'
 
@@ -27,7 +17,6 @@ const ExplainQuery = Type.Object(
   },
   { additionalProperties: false },
 )
-const SourceParams = Type.Object({ address: Type.String({ maxLength: 64 }) })
 
 export function explainRoutes(app: FastifyInstance, context: Context): void {
   app.get<{ Querystring: Static<typeof ExplainQuery> }>(
@@ -44,30 +33,16 @@ export function explainRoutes(app: FastifyInstance, context: Context): void {
       return explain(modelOf(context), packet, Date.now(), { outsideInterfaces, by: query.leaves_by ?? null })
     },
   )
-
-  app.get<{ Params: Static<typeof SourceParams> }>(
-    '/v1/sources/:address',
-    { schema: { params: SourceParams } },
-    async ({ params }) => {
-      const address = readAddress(params.address, '/params/address')
-      const policy = governingPolicy(modelOf(context), address)?.policy ?? null
-      const length = address.family === 6 ? (policy?.thresholds.ipv6Prefix ?? 128) : addressBits(4)
-      const machine = truncate(address, length)
-      const source = formatPrefix(machine)
-      const attempts =
-        policy === null ? 0 : await context.enforcer.countSource(sourcesSet(machine), formatAddress(machine))
-      const open = context.monitor.detector.open().filter((incident) => incident.source === source)
-      return { source, policy: policy?.name ?? null, attempts, incidents: open.map(incidentBody) }
-    },
-  )
 }
 
-function modelOf({ controller }: Context): Model {
+/** @throws ApiError when there are none */
+export function modelOf({ controller }: Context): Model {
   if (controller.inForce === null) throw new ApiError('not-ready', 'no policies are in force')
   return controller.inForce.model
 }
 
-function readAddress(text: string, pointer: string): Prefix {
+/** @throws ApiError */
+export function readAddress(text: string, pointer: string): Prefix {
   const address = parseAddress(text)
   if (address !== null) return address
   const message = 'must be an IPv4 or IPv6 address'

@@ -22,6 +22,8 @@ export const PROBLEMS = {
   unguarded: [503, 'The change cannot be guarded, and was not made'],
   'policies-unwritable': [503, 'The policy directory cannot be written'],
   'policies-unreadable': [503, 'The policy directory cannot be read'],
+  'history-unavailable': [503, 'The memory of attempts cannot be read'],
+  'too-many-listeners': [503, 'Too many listen to events'],
   'not-ready': [503, 'The gateway is not ready'],
 } as const satisfies Record<string, readonly [number, string]>
 

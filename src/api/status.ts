@@ -46,7 +46,7 @@ export function statusRoutes(app: FastifyInstance, context: Context): void {
 
 function statusOf(context: Context) {
   const { gateway, version, policyDirectory, started, controller, monitor, outbox, preflight } = context
-  const { inSync, listening, drift, attempts, told, lost, sums } = monitor.status()
+  const { inSync, listening, drift, contested, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller
   const { held } = controller.trial
   const byKind: Record<string, number> = {}
@@ -58,6 +58,8 @@ function statusOf(context: Context) {
     policy_directory: policyDirectory,
     in_sync: inSync === true,
     drift,
+    /** Somebody else changes our table again and again. */
+    contested,
     ruleset: inForce === null ? null : appliedBody(inForce),
     /** What is in force until it is taken back, unless somebody confirms it. */
     pending: pendingBody(controller.trial),
@@ -76,7 +78,14 @@ function statusOf(context: Context) {
     events: { listening, received: told, lost },
     incidents: { open: byKind },
     alerts: { waiting: Object.fromEntries(outbox.waiting()) },
+    history: historyBody(context),
   }
+}
+
+/** What is not remembered although it happened, and why nothing can be written at present. */
+function historyBody({ history: { log } }: Context) {
+  const { details, unattributed } = log.lost
+  return { failure: log.failure?.message ?? null, details_not_kept: details, unattributed }
 }
 
 function appliedBody({ applied, time }: InForce) {

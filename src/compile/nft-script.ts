@@ -159,7 +159,7 @@ export function renderDelta(delta: Delta, before: AppliedLog, digest: string): D
 
 function beginLog(era: string, digest: string): string[] {
   return [
-    `add set ${TABLE} ${eraSet(era)} { type mark; }`,
+    `add set ${TABLE} ${eraSet(era)} { ${typeOf('meta mark')}; }`,
     `add element ${TABLE} ${APPLIED_MAP} { ${mark(ERA)} : ${marks(era)}, ${mark(1)} : ${marks(digest)} }`,
   ]
 }
@@ -205,9 +205,17 @@ function declaration(table: LookupTable): string {
 }
 
 function tableType({ key, isMap }: LookupTable): string {
-  const address = key.family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+  const source = address(key.family, 'saddr')
   const both = key.source !== null && key.destination !== null
-  return `type ${both ? `${address} . ${address}` : address}${isMap ? ' : verdict' : ''}`
+  return `${typeOf(both ? `${source} . ${address(key.family, 'daddr')}` : source)}${isMap ? ' : verdict' : ''}`
+}
+
+/**
+ * By an example of what is looked up, not by the name of its type: nft 1.1.3 writes names into the kernel in a way on
+ * which nft 1.0.6 dies (SIGSEGV), whatever it is asked, even to delete the table.
+ */
+function typeOf(example: string): string {
+  return `typeof ${example}`
 }
 
 function learnedBlock(set: LearnedSet): string {
@@ -216,7 +224,7 @@ function learnedBlock(set: LearnedSet): string {
 
 function learnedProperties({ family, holds, size, timeout }: LearnedSet): string[] {
   return [
-    `type ${family === 4 ? 'ipv4_addr' : 'ipv6_addr'}`,
+    typeOf(address(family, 'saddr')),
     `size ${size}`,
     'flags dynamic,timeout',
     ...(holds === 'counter' ? ['counter'] : []),
@@ -227,12 +235,12 @@ function learnedProperties({ family, holds, size, timeout }: LearnedSet): string
 function totalsBlock(totals: readonly Total[]): string {
   const elements =
     totals.length === 0 ? [] : [`elements = { ${totals.map(({ id }) => mark(id)).join(', ')} }`]
-  return block(`set ${TOTALS_SET}`, ['type mark', 'counter', ...elements])
+  return block(`set ${TOTALS_SET}`, [typeOf('meta mark'), 'counter', ...elements])
 }
 
 /** Which ruleset this is, for whoever reads the kernel later: see `applied-log.ts`. */
 function appliedBlock(): string {
-  return block(`map ${APPLIED_MAP}`, ['type mark : mark . mark . mark . mark'])
+  return block(`map ${APPLIED_MAP}`, [`${typeOf('meta mark')} : ${Array(4).fill('meta mark').join(' . ')}`])
 }
 
 function chainBlock({ name, base, rules }: Chain): string {

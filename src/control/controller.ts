@@ -32,6 +32,9 @@ export interface ControllerOptions {
   /** Ids of local users by name. */
   readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
   readonly now: () => number
+  readonly onApplied?: (inForce: InForce) => void
+  /** What is in force could not be kept for the next boot, or null: it is kept, and was not before. */
+  readonly onBootFile?: (error: Error | null) => void
 }
 
 /** What is in force, and how it came to be. */
@@ -135,9 +138,7 @@ export class Controller {
   confirm(): Promise<{ readonly id: string; readonly bootFileError: Error | null }> {
     return this.#inTurn(async () => {
       const { pending, bootFileError } = await this.#trial.confirm()
-      if (this.#inForce !== null) {
-        this.#inForce = { ...this.#inForce, applied: { ...this.#inForce.applied, bootFileError } }
-      }
+      this.#bootFile(bootFileError)
       return { id: pending.id, bootFileError }
     })
   }
@@ -159,6 +160,15 @@ export class Controller {
     return this.#change(kind, name, mayGoAhead, dryRun, (existing, textOf) =>
       existing === null ? null : deleteChange(existing, textOf),
     )
+  }
+
+  /** Tries again, where what is in force could not be kept for the next boot. */
+  keepForBoot(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#inForce === null || this.#inForce.applied.bootFileError === null) return
+      if (this.#trial.pending !== null) return
+      this.#bootFile(await this.#options.enforcer.keepForBoot())
+    })
   }
 
   /** What `apply` would change now. @throws PolicyError, KernelError or DirectoryError */
@@ -239,8 +249,22 @@ export class Controller {
   }
 
   #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied): InForce {
+    const before = this.#inForce?.applied.bootFileError ?? null
     this.#inForce = { loaded, model, ruleset, applied, time: this.#options.now() }
+    this.#options.onApplied?.(this.#inForce)
+    this.#tellOfBootFile(before, applied.bootFileError)
     return this.#inForce
+  }
+
+  #bootFile(bootFileError: Error | null): void {
+    if (this.#inForce === null) return
+    const { applied } = this.#inForce
+    this.#inForce = { ...this.#inForce, applied: { ...applied, bootFileError } }
+    this.#tellOfBootFile(applied.bootFileError, bootFileError)
+  }
+
+  #tellOfBootFile(before: Error | null, now: Error | null): void {
+    if (before?.message !== now?.message) this.#options.onBootFile?.(now)
   }
 
   /** A change of one document must not bring along what was taken back and still stands in the directory. */

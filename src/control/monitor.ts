@@ -17,6 +17,7 @@ import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
 import { LossMeter } from '../watch/loss.ts'
 import { RunningTotals, type Sum } from '../watch/totals.ts'
+import type { AttemptHistory } from './attempt-history.ts'
 import type { Controller } from './controller.ts'
 
 export interface MonitorOptions {
@@ -30,19 +31,24 @@ export interface MonitorOptions {
   readonly onIncident: (event: IncidentEvent) => void
   /** Open incidents that grew since they were last told of. */
   readonly onProgress: (incidents: readonly Incident[]) => void
+  readonly history: Pick<AttemptHistory, 'begin' | 'observe' | 'look' | 'tick'>
   readonly log: MonitorLog
 }
 
-/** What operators should find in the log. */
+/** What people should hear of. */
 export interface MonitorLog {
-  readonly attempt: (attempt: Attempt) => void
-  readonly listening: () => void
-  readonly deaf: (reason: string, restartIn: number) => void
-  readonly drift: (what: string, change: ForeignChange | null, healIn: number) => void
+  attempt(attempt: Attempt): void
+  listening(): void
+  deaf(reason: string, restartIn: number): void
+  drift(what: string, change: ForeignChange | null, healIn: number): void
+  healed(): void
+  /** Somebody changes our table again and again, and it is put right more and more slowly. */
+  contested(change: ForeignChange | null, healIn: number): void
+  uncontested(): void
   /** Changes by others were not heard of, so the table is written anew to be sure. */
-  readonly missed: () => void
-  readonly blind: (reason: string, restartIn: number) => void
-  readonly unreadable: (error: Error) => void
+  missed(): void
+  blind(reason: string, restartIn: number): void
+  unreadable(error: Error): void
 }
 
 export interface MonitorStatus {
@@ -50,6 +56,8 @@ export interface MonitorStatus {
   readonly inSync: boolean | null
   readonly listening: boolean
   readonly drift: number
+  /** Somebody changes our table again and again. */
+  readonly contested: boolean
   readonly attempts: number
   readonly told: number
   readonly lost: number
@@ -63,6 +71,9 @@ const FIRST_PAUSE = 500
 const LONGEST_PAUSE = 60_000
 /** After so much peace the next drift is healed at once again. */
 const PEACE = 120_000
+
+/** So many drifts without peace in between are a fight. */
+const CONTESTED = 3
 
 /** Milliseconds after a guard has changed our table in which we hear of it. */
 const GUARDED = 5_000
@@ -78,6 +89,7 @@ export class Monitor {
   #damage: Damage = 'rules'
   #lastHeal = 0
   #pause = 0
+  #rounds = 0
   #timer: NodeJS.Timeout | null = null
   #inSync: boolean | null = null
   #wasThere = false
@@ -102,19 +114,20 @@ export class Monitor {
   async start(): Promise<void> {
     for (const incident of this.#options.resumed) this.detector.resume(incident)
     await this.#look()
+    await this.#options.history.begin()
     const { nflogGroup, log } = this.#options
     this.#events = startEventSource({
       nflogGroup,
       onAttempt: (attempt) => this.#observe(attempt),
-      onListening: log.listening,
-      onEnd: log.deaf,
+      onListening: () => log.listening(),
+      onEnd: (reason, restartIn) => log.deaf(reason, restartIn),
     })
     this.#changes = startChangeMonitor({
       isOurs: (pid) => this.#options.enforcer.isOurs(pid),
       generation: this.#options.generation,
       onForeignChange: (change) => void this.#hearOf(change),
       onMissed: () => void this.#missed(),
-      onEnd: log.blind,
+      onEnd: (reason, restartIn) => log.blind(reason, restartIn),
     })
     this.#schedule()
   }
@@ -133,6 +146,7 @@ export class Monitor {
       inSync: this.#inSync,
       listening: this.#events?.listening ?? false,
       drift: this.#drift,
+      contested: this.#rounds >= CONTESTED,
       attempts: this.#totals.attempts(),
       told: this.#told,
       lost: this.#loss.lost,
@@ -144,6 +158,7 @@ export class Monitor {
     this.#told++
     this.#grown = true
     this.#options.log.attempt(attempt)
+    this.#options.history.observe(attempt)
     for (const event of this.detector.observe(attempt)) this.#options.onIncident(event)
   }
 
@@ -151,7 +166,9 @@ export class Monitor {
     this.#timer = setTimeout(async () => {
       await this.#look()
       this.#tellProgress()
+      this.#options.history.tick(Date.now())
       for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event)
+      this.#lookForPeace()
       if (this.#timer !== null) this.#schedule()
     }, INTERVAL)
   }
@@ -200,6 +217,7 @@ export class Monitor {
         if (this.#healTimer === null) this.#inSync = isSame
         if (state !== null) {
           this.#totals.update(inForce.ruleset.totals, state.totals)
+          this.#options.history.look(inForce.ruleset.totals, state.totals)
           this.#loss.update(this.#totals.attempts(), this.#told)
         }
         if (!isSame) this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', null)
@@ -236,7 +254,15 @@ export class Monitor {
     if (change?.damage !== 'rules') this.#damage = 'everything'
     if (this.#healTimer !== null) return
     this.#drift++
-    this.#options.log.drift(what, change, this.#healSoon())
+    const healIn = this.#healSoon()
+    this.#options.log.drift(what, change, healIn)
+    if (++this.#rounds === CONTESTED) this.#options.log.contested(change, healIn)
+  }
+
+  #lookForPeace(): void {
+    if (this.#rounds === 0 || this.#healTimer !== null || Date.now() - this.#lastHeal <= PEACE) return
+    if (this.#rounds >= CONTESTED) this.#options.log.uncontested()
+    this.#rounds = 0
   }
 
   /** At once the first time, then more and more slowly. Answers in how many milliseconds. */
@@ -259,8 +285,9 @@ export class Monitor {
       try {
         await enforcer.restore(damage)
         if (damage === 'everything') this.#loss.restart()
-        this.#inSync = true
+        this.#inSync = controller.inForce === null ? null : true
         this.#complaint = ''
+        this.#options.log.healed()
       } catch (error) {
         // What was changed is still as somebody else left it, even where the mark of the table is ours.
         if (this.#damage === 'rules') this.#damage = damage

@@ -1,5 +1,5 @@
 /** A file of the policy directory, changed in two steps: safely on the disk first, then, when the kernel agrees, there. */
-import { access, constants, mkdir, unlink } from 'node:fs/promises'
+import { access, constants, mkdir, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type StagedFile, stageFile, syncFolder } from '../kernel/atomic-file.ts'
 import type { FileChange } from './document-change.ts'
@@ -13,8 +13,11 @@ export async function stageChange(directory: string, { path, text }: FileChange)
   const folder = dirname(whole)
   try {
     if (text !== null) {
-      await mkdir(folder, { recursive: true })
-      return await stageFile(whole, text)
+      const made = await mkdir(folder, { recursive: true })
+      return await stageFile(whole, text).catch(async (error) => {
+        if (made !== undefined) await rmdir(folder).catch(() => {})
+        throw error
+      })
     }
     // Asked before the kernel is changed: whoever may write the folder may remove what is in it.
     await access(folder, constants.W_OK)

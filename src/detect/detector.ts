@@ -26,6 +26,8 @@ export interface DetectorOptions {
   readonly maxMachines?: number
 }
 
+type Judged = Attempt & Pick<Incident, 'policy' | 'verdict'>
+
 interface Machine {
   readonly source: string
   readonly thresholds: Thresholds
@@ -67,7 +69,10 @@ export class Detector {
 
   /** Takes an attempt; tells what it changed. */
   observe(attempt: Attempt): IncidentEvent[] {
-    const thresholds = this.#options.thresholds(attempt.policy)
+    const { policy, verdict } = attempt
+    // What relays and exempt hosts may do is judged by nobody yet.
+    if (policy === null || verdict === 'allow') return []
+    const thresholds = this.#options.thresholds(policy)
     if (thresholds === null) return []
     const machine = this.#machine(attempt, thresholds)
     const destination = formatPrefix(attempt.destination)
@@ -77,7 +82,9 @@ export class Detector {
     if (machine.open !== null) count(machine.open, destination, attempt.time)
     const judgement = judge(machine, thresholds)
     if (machine.open === null)
-      return judgement === null ? [] : [this.#openIncident(machine, attempt, judgement)]
+      return judgement === null
+        ? []
+        : [this.#openIncident(machine, { ...attempt, policy, verdict }, judgement)]
     return update(machine.open, judgement, attempt.time)
   }
 
@@ -156,7 +163,7 @@ export class Detector {
     }
   }
 
-  #openIncident(machine: Machine, attempt: Attempt, judgement: Judgement): IncidentEvent {
+  #openIncident(machine: Machine, attempt: Judged, judgement: Judgement): IncidentEvent {
     const { long, short } = machine
     const window = long.attempts >= short.attempts ? long : short
     const perDestination = window.perDestination()

@@ -1,6 +1,6 @@
 /** Files that are there whole or not at all, also after a power cut. */
-import { open, rename, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { open, readdir, rename, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 
 /** A file that is written but does not have its name yet. */
 export interface StagedFile {
@@ -34,6 +34,24 @@ export async function stageFile(path: string, text: string, mode = 0o644): Promi
 export async function writeFileAtomically(path: string, text: string, mode?: number): Promise<void> {
   const staged = await stageFile(path, text, mode)
   await staged.commit()
+}
+
+/** Removes what processes that were killed had staged in a folder, and in those inside it, and never named. */
+export async function removeLeftOvers(folder: string): Promise<void> {
+  for (const path of await readdir(folder, { recursive: true }).catch(() => [])) {
+    const pid = Number(/\.(\d+)\.new$/.exec(path)?.[1])
+    if (pid > 0 && !isRunning(pid)) await unlink(join(folder, path)).catch(() => {})
+  }
+}
+
+/** Whether there is a process of that id; one of another user is there, too. */
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+  }
 }
 
 /** Makes a rename or an unlink in the folder durable. */

@@ -1,5 +1,5 @@
 /** The one kind of failure of the kernel layer. */
-export type KernelFault = 'nft-missing' | 'not-permitted' | 'refused' | 'no-answer'
+export type KernelFault = 'nft-missing' | 'nft-unusable' | 'not-permitted' | 'refused' | 'no-answer'
 
 export class KernelError extends Error {
   readonly fault: KernelFault

@@ -13,8 +13,12 @@ import { KernelError } from './kernel-error.ts'
 
 /** Somebody else changes the rules, and did not come to an end in time. */
 export class LockedError extends KernelError {
-  constructor(message: string) {
-    super('no-answer', message)
+  /** Such as `another egress25 (process 4711: apply)`. */
+  readonly holder: string
+
+  constructor(holder: string) {
+    super('no-answer', `${holder} is changing the rules; nothing was changed, try again when it is done`)
+    this.holder = holder
   }
 }
 
@@ -38,6 +42,14 @@ export async function withLock<T>(path: string, work: () => Promise<T>, patience
   } finally {
     release?.()
   }
+}
+
+/**
+ * Takes the lock for as long as this process runs; where there can be no lock at all, without one.
+ * @throws LockedError naming who has it, at once
+ */
+export async function keepLock(path: string): Promise<void> {
+  await acquire(path, 0)
 }
 
 async function acquire(path: string, patience: number): Promise<(() => void) | null> {
@@ -68,7 +80,7 @@ async function acquire(path: string, patience: number): Promise<(() => void) | n
       if (performance.now() < deadline) continue
       const holder = await findHolder(path)
       database.close()
-      throw new LockedError(`${holder} is changing the rules; nothing was changed, try again when it is done`)
+      throw new LockedError(holder)
     }
   }
 }

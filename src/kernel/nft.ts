@@ -3,6 +3,7 @@ import type { AppliedLog } from '../compile/applied-log.ts'
 import { APPLIED_MAP, ERA, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
 import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
+import { endOf, requireNft } from './nft-version.ts'
 import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
 
 /** What our table says of itself. */
@@ -31,33 +32,42 @@ export interface Nft {
 }
 
 /** A million elements take some seconds on a quiet machine, and a gateway is not always quiet. */
-const APPLY_TIMEOUT = 300_000
-const READ_TIMEOUT = 20_000
+const TIMEOUTS = { apply: 300_000, read: 20_000 }
 
 /** Ids of processes are used again, but not so soon. */
 const REMEMBERED_PIDS = 1_000
 
-export function openNft(run: ProcessRunner): Nft {
+/** The timeouts are in milliseconds, for changing and for reading. */
+export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
   const ours = new Set<number>()
   const onStart = (pid: number) => {
     ours.add(pid)
     const [oldest] = ours
     if (ours.size > REMEMBERED_PIDS && oldest !== undefined) ours.delete(oldest)
   }
+  /** Whether the nft at hand has been found to do; looked at again whenever it fails: it may be another one by then. */
+  let isChecked = false
   const nft = async (args: string[], timeout: number, input?: string): Promise<ProcessResult> => {
+    if (!isChecked) await requireNft(run)
     try {
-      return await run(['nft', ...args], { timeout, ...(input === undefined ? {} : { input, onStart }) })
+      const result = await run(['nft', ...args], {
+        timeout,
+        ...(input === undefined ? {} : { input, onStart }),
+      })
+      isChecked = result.code === 0 || isAbsent(result)
+      return result
     } catch (error) {
+      isChecked = false
       if (!(error instanceof ProcessError)) throw error
       if (error.fault === 'missing') {
         throw new KernelError('nft-missing', `${error.message}: install the package nftables`)
       }
-      throw new KernelError('no-answer', error.message)
+      throw new KernelError('no-answer', endOf(error))
     }
   }
   /** null when there is no such set. */
   const list = async (kind: 'set' | 'map', name: string): Promise<ListedSet | null> => {
-    const result = await nft(['-j', 'list', kind, ...TABLE.split(' '), name], READ_TIMEOUT)
+    const result = await nft(['-j', 'list', kind, ...TABLE.split(' '), name], timeouts.read)
     if (result.code === 0) return parseSet(result.stdout)
     if (isAbsent(result)) return null
     throw refusal(result)
@@ -65,7 +75,7 @@ export function openNft(run: ProcessRunner): Nft {
   return {
     isOurs: (pid) => ours.has(pid),
     async apply(script) {
-      const result = await nft(['-f', '-'], APPLY_TIMEOUT, script)
+      const result = await nft(['-f', '-'], timeouts.apply, script)
       if (result.code !== 0) throw refusal(result)
     },
     async readState() {
@@ -84,7 +94,7 @@ export function openNft(run: ProcessRunner): Nft {
       })
     },
     async readCounter(set, address) {
-      const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], READ_TIMEOUT)
+      const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], timeouts.read)
       if (result.code !== 0) {
         if (isAbsent(result)) return null
         throw refusal(result)

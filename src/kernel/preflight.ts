@@ -5,8 +5,9 @@
 import type { CompileOptions } from '../compile/options.ts'
 import type { Family } from '../policy/prefix.ts'
 import type { MachineFiles } from './machine-files.ts'
+import { endOf, findNftFault } from './nft-version.ts'
 import { findInterference, type Interference } from './other-tables.ts'
-import { ProcessError, type ProcessRunner } from './process.ts'
+import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
 
 export const PREFLIGHT_CODES = [
   'forwarding-off',
@@ -16,7 +17,9 @@ export const PREFLIGHT_CODES = [
   'other-table-diverts',
   'other-table-untracks',
   'clock-unsynchronised',
+  'nft-missing',
   'nft-too-old',
+  'nft-unusable',
   'conntrack-missing',
 ] as const
 
@@ -45,7 +48,6 @@ const LISTING_TIMEOUT = 10_000
 const SHORT_TIMEOUT = 5_000
 /** Of the time, one part in so many may go into listing: tables of others may be large, too. */
 const LISTING_SHARE = 100
-const OLDEST_NFT = [1, 0, 6] as const
 const MOST_FINDINGS = 50
 
 export class Preflight {
@@ -53,6 +55,8 @@ export class Preflight {
   readonly #run: ProcessRunner
   readonly #clock: () => number
   #others: readonly Interference[] = []
+  /** How nft came to its end over the tables in the kernel; null when it read them. */
+  #dies: string | null = null
   #listAgainAt = Number.NEGATIVE_INFINITY
 
   /** `clock` in milliseconds from any start: it measures what a listing costs. */
@@ -69,10 +73,13 @@ export class Preflight {
       this.#bridges(situation),
       this.#otherTables(situation),
       this.#clockFindings(),
-      this.#nftVersion(),
+      findNftFault(this.#run),
       this.#conntrack(situation),
     ])
-    return found.flat().slice(0, MOST_FINDINGS)
+    return found
+      .flat()
+      .filter((finding) => finding !== null)
+      .slice(0, MOST_FINDINGS)
   }
 
   async #forwarding({ gateway, families }: Situation): Promise<Finding[]> {
@@ -170,12 +177,16 @@ export class Preflight {
     if (situation.elements >= MOST_ELEMENTS) return []
     const started = this.#clock()
     if (started >= this.#listAgainAt) {
-      const listing = await this.#answer(['nft', '-t', '-n', 'list', 'ruleset'], LISTING_TIMEOUT)
+      const listing = await this.#run(['nft', '-t', '-n', 'list', 'ruleset'], {
+        timeout: LISTING_TIMEOUT,
+      }).catch((error: unknown) => error)
       const ended = this.#clock()
       this.#listAgainAt = ended + (ended - started) * LISTING_SHARE
+      this.#dies = listing instanceof ProcessError && listing.fault === 'signal' ? endOf(listing) : null
       // Without an answer nothing is known.
-      this.#others = listing?.code === 0 ? findInterference(listing.stdout, situation.gateway) : []
+      this.#others = isListing(listing) ? findInterference(listing.stdout, situation.gateway) : []
     }
+    if (this.#dies !== null) return [{ code: 'nft-unusable', message: this.#dies }]
     return this.#others.flatMap((one) => interferenceFinding(one, situation))
   }
 
@@ -189,21 +200,6 @@ export class Preflight {
         message:
           'the clock is not synchronised, and by it exemptions end and incidents are dated: ' +
           'start systemd-timesyncd or chrony (timedatectl timesync-status says more)',
-      },
-    ]
-  }
-
-  async #nftVersion(): Promise<Finding[]> {
-    const answer = await this.#answer(['nft', '--version'])
-    const version = /nftables v(\d+)\.(\d+)(?:\.(\d+))?/.exec(answer?.stdout ?? '')
-    if (version === null) return []
-    const parts = version.slice(1).map((part) => Number(part ?? 0))
-    const at = OLDEST_NFT.findIndex((oldest, index) => oldest !== parts[index])
-    if (at < 0 || (parts[at] ?? 0) > (OLDEST_NFT[at] ?? 0)) return []
-    return [
-      {
-        code: 'nft-too-old',
-        message: `nft is ${parts.join('.')}; ${OLDEST_NFT.join('.')} is the oldest that is tested: upgrade the package nftables`,
       },
     ]
   }
@@ -236,6 +232,10 @@ export class Preflight {
   #answer(argv: readonly [string, ...string[]], timeout = SHORT_TIMEOUT) {
     return this.#run(argv, { timeout }).catch(() => null)
   }
+}
+
+function isListing(answer: unknown): answer is ProcessResult {
+  return !(answer instanceof Error) && (answer as ProcessResult).code === 0
 }
 
 function interferenceFinding(

@@ -27,6 +27,7 @@ const MIGRATIONS = [
      lead INTEGER NOT NULL,
      PRIMARY KEY (name, expires, lead)
    ) STRICT, WITHOUT ROWID;`,
+  'CREATE INDEX IF NOT EXISTS incidents_by_source ON incidents (source, last_seen DESC);',
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */
@@ -53,7 +54,8 @@ export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
     database.exec('COMMIT')
     return result
   } catch (error) {
-    database.exec('ROLLBACK')
+    // SQLite has done so itself where the disk is full or broken.
+    if (database.isTransaction) database.exec('ROLLBACK')
     throw error
   }
 }

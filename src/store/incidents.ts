@@ -34,6 +34,14 @@ export class IncidentStore {
     return row === undefined ? null : parse(row)
   }
 
+  /** All incidents of a machine, the latest first. */
+  idsOf(source: string, limit: number): string[] {
+    return this.#database
+      .prepare('SELECT id FROM incidents WHERE source = ? ORDER BY last_seen DESC, id DESC LIMIT ?')
+      .all(source, limit)
+      .map(({ id }) => String(id))
+  }
+
   /** Forgets resolved incidents that were last seen before the time (milliseconds since the epoch). */
   prune(before: number): number {
     const { changes } = this.#database

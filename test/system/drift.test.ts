@@ -2,7 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { type Gateway, gateway, until } from './gateway.ts'
+import { API, type Gateway, gateway, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -115,3 +115,135 @@ t.test(
     t.equal((await statusOf(g)).drift, 1)
   },
 )
+
+interface Heard {
+  readonly id: string
+  readonly type: string
+  readonly data: { readonly event?: string; readonly by?: { readonly program: string; readonly pid: number } }
+}
+
+/** A client of the events: curl(1), until it is ended. */
+function listen(g: Gateway, query = '', lastId?: string) {
+  const argv = ['curl', '-sN', ...(lastId === undefined ? [] : ['-H', `last-event-id: ${lastId}`])]
+  const curl = g.lab.spawn(g.lab.gateway, [...argv, `${API}/v1/events${query}`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  let text = ''
+  curl.stdout?.on('data', (bytes) => (text += bytes))
+  const heard = (): Heard[] =>
+    text
+      .split('\n\n')
+      .slice(0, -1)
+      .filter((block) => /^(id|event): /.test(block))
+      .map((block) => {
+        const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? ''
+        return { id: field('id'), type: field('event'), data: JSON.parse(field('data')) }
+      })
+  return { curl, heard, opened: () => until('the stream', async () => text.includes(': egress25')) }
+}
+
+t.test('events, as they happen', async (t) => {
+  const g = await gateway(t)
+  let service = await g.start()
+  let last = ''
+
+  t.test('whoever flushes our rules is named, and they are back within a second', async (t) => {
+    const { curl, heard, opened } = listen(g, '?types=drift,apply')
+    await opened()
+    for (const [what, ...argv] of [
+      ['the ruleset', 'flush', 'ruleset'],
+      ['a rule of theirs', 'insert', 'rule', 'inet', 'egress25', 'forward', 'accept'],
+    ] as const) {
+      const before = heard().length
+      const started = performance.now()
+      await g.nft(...argv)
+      await until(what, async () =>
+        heard()
+          .slice(before)
+          .some(({ data }) => data.event === 'healed'),
+      )
+      t.ok(performance.now() - started < 1_000, `${what}: ${Math.round(performance.now() - started)} ms`)
+      t.match(heard()[before], {
+        type: 'drift',
+        data: { event: 'found', by: { program: 'nft', pid: Number } },
+      })
+      t.equal(await g.client.connect(BOT), 'reset')
+    }
+    const put = await g.ask('PUT', '/v1/exemptions/e', { sources: ['100.64.9.9'] })
+    t.equal(put.status, 201)
+    await until('the apply', async () =>
+      heard().some(({ type, data }) => type === 'apply' && 'digest' in data),
+    )
+    last = heard().at(-1)?.id ?? ''
+    curl.kill()
+  })
+
+  t.test('who was away hears what it has missed, and only that', async (t) => {
+    t.equal(await g.client.connect(BOT), 'reset')
+    const { curl, heard } = listen(g, '', last)
+    await until('the attempt', async () => heard().some(({ type }) => type === 'attempt'))
+    t.notOk(heard().some(({ type, id }) => type === 'gap' || id === last))
+    last = heard().at(-1)?.id ?? ''
+    curl.kill()
+  })
+
+  t.test('after a restart it learns that there is a gap', async (t) => {
+    await g.stop(service, 'SIGKILL')
+    service = await g.start()
+    const { curl, heard } = listen(g, '', last)
+    await until('the gap', async () => heard().some(({ type }) => type === 'gap'))
+    t.match(heard()[0], { type: 'gap' })
+    curl.kill()
+  })
+
+  t.test('mistakes, and too many listeners', async (t) => {
+    const { status, text } = await g.ask('GET', '/v1/events?types=drift,nonsense')
+    t.same([status, JSON.parse(text).code], [400, 'bad-request'])
+    const many = g.lab.spawn(
+      g.lab.gateway,
+      ['sh', '-c', `for i in $(seq 100); do curl -sN ${API}/v1/events >/dev/null & done; wait`],
+      { stdio: 'ignore' },
+    )
+    await until('as many as may listen', async () => {
+      const argv = ['ss', '-Htn', 'state', 'established', 'sport', '=', ':7025']
+      return (await g.lab.exec(g.lab.gateway, argv)).stdout.split('\n').length > 100
+    })
+    const refused = await g.ask('GET', '/v1/events')
+    t.same([refused.status, JSON.parse(refused.text).code], [503, 'too-many-listeners'])
+    process.kill(-(many.pid ?? 0), 'SIGKILL')
+    const { curl, opened } = listen(g)
+    await opened()
+    curl.kill()
+  })
+
+  t.test('who does not read is not waited for, and the service ends in time', async (t) => {
+    const { curl, opened } = listen(g)
+    await opened()
+    curl.kill('SIGSTOP')
+    const attempts = Array.from({ length: 300 }, (_, i) => ({ ...BOT, to: `203.0.113.${i % 250}` }))
+    t.same(await g.client.connectAll(attempts, 20), Array(300).fill('reset'))
+    t.match(await statusOf(g), { in_sync: true })
+    const started = performance.now()
+    t.equal(await g.stop(service), 0)
+    t.ok(performance.now() - started < 3_000)
+    curl.kill('SIGKILL')
+  })
+})
+
+t.test('two programs fight over the table: slower and slower, and everybody is told', async (t) => {
+  const g = await gateway(t)
+  await g.start()
+  const other = g.lab.spawn(g.lab.gateway, ['sh', '-c', 'while :; do nft flush ruleset; sleep 0.2; done'], {
+    stdio: 'ignore',
+  })
+  const told = () => g.deliveries.filter(({ body }) => JSON.stringify(body).includes('table-contested'))
+  await until('the alert', async () => told().length > 0, 15_000)
+  await sleep(1_500)
+  t.equal(told().length, 1, 'once')
+  t.match(await g.get('/v1/status'), { contested: true })
+  const { drift } = await statusOf(g)
+  t.ok(drift >= 3 && drift <= 6, `${drift} times`)
+  process.kill(-(other.pid ?? 0), 'SIGKILL')
+  await until('the rules', async () => (await rulesOf(g)).includes('dport 25'), 10_000)
+  t.equal(await g.client.connect(BOT), 'reset')
+})

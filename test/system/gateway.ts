@@ -65,7 +65,12 @@ export async function until<T>(
   }
 }
 
-export async function gateway(test: Test, policies: Record<string, string> = POLICIES): Promise<Gateway> {
+/** With another environment, the service and all programs in the gateway find other programs in their PATH. */
+export async function gateway(
+  test: Test,
+  policies: Record<string, string> = POLICIES,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<Gateway> {
   const lab = await openLab()
   test.teardown(() => lab.close())
   const directory = await mkdtemp(join(tmpdir(), 'egress25-service-'))
@@ -113,6 +118,7 @@ export async function gateway(test: Test, policies: Record<string, string> = POL
       const output = openSync(logFile, 'a')
       const service = lab.spawn(lab.gateway, [COMMAND, '-c', config, 'serve'], {
         stdio: ['ignore', output, output],
+        env,
       })
       closeSync(output)
       await http.untilOk(`${API}${answersAt}`, 10_000)
@@ -125,7 +131,7 @@ export async function gateway(test: Test, policies: Record<string, string> = POL
       service.kill(signal)
       return ended
     },
-    egress25: (...args) => lab.exec(lab.gateway, [COMMAND, '-c', config, ...args]),
+    egress25: (...args) => lab.exec(lab.gateway, [COMMAND, '-c', config, ...args], { env }),
     async get(path) {
       const { status, text } = await http.ask('GET', API + path)
       if (status !== 200) throw new Error(`${path}: ${status} ${text}`)
@@ -133,7 +139,7 @@ export async function gateway(test: Test, policies: Record<string, string> = POL
     },
     ask: (method, path, body, headers = {}) =>
       http.ask(method, API + path, { headers, ...(body === undefined ? {} : { body }) }),
-    nft: async (...args) => (await lab.exec(lab.gateway, ['nft', ...args])).stdout,
+    nft: async (...args) => (await lab.exec(lab.gateway, ['nft', ...args], { env })).stdout,
     log: () => readFile(logFile, 'utf8'),
   }
   return self

@@ -22,6 +22,7 @@ import type { Model } from '../../src/policy/model.ts'
 import { type Prefix, parseAddress } from '../../src/policy/prefix.ts'
 import { attemptOf, isGateway, openField } from '../golden/field.ts'
 import { edgesOf, pairs } from '../golden/random.ts'
+import { normalListing } from './listing.ts'
 
 const NOW = Date.now()
 const SEED = Number(process.env['SEED'] ?? NOW % 2 ** 31)
@@ -409,26 +410,8 @@ async function listing(): Promise<string[]> {
   const argv = ['nft', '-s', 'list', 'table', 'inet', 'egress25'] as const
   const { code, stdout, stderr } = await field.inGateway(argv, { timeout: 10_000 })
   if (code !== 0) throw new Error(stderr)
-  // How much room a set has is no part of what it is.
-  const blocks =
-    stdout.replace(/^\t\tsize \d+\n(?=\t\telements)/gm, '').match(/^\t(?:set|map|chain) .*?^\t}/gms) ?? []
   const state = await field.nft.readState()
-  return [
-    `digest ${state?.digest}`,
-    // By which way it came there, neither.
-    ...blocks
-      .filter((block) => !/^\t(?:map applied|set era-)/.test(block))
-      .map(normalBlock)
-      .sort(),
-  ]
-}
-
-function normalBlock(block: string): string {
-  return block.replace(/\n\t\telements = \{(.*?)\}/s, (_, elements: string) => {
-    if (/flags dynamic/.test(block)) return ''
-    const sorted = elements.split(',').map((element) => element.trim().replace(/\s+/g, ' '))
-    return `\n\t\telements = { ${sorted.sort().join(', ')} }`
-  })
+  return [`digest ${state?.digest}`, ...normalListing(stdout)]
 }
 
 /** Fails with the lines that differ: a whole table is too much to read. */

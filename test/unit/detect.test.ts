@@ -24,6 +24,8 @@ function setUp(maxMachines?: number) {
     destination: parseAddress(destination) as Prefix,
     policy: 'p',
     verdict: 'block',
+    because: null,
+    interface: null,
     uid: null,
     mac: null,
   })

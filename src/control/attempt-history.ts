@@ -1,0 +1,229 @@
+/**
+ * Fills the memory of attempts from what the monitor sees: each attempt as it is told, the kernel's totals each second,
+ * and its counters of machines once a minute, when something happened at all.
+ */
+import { setImmediate } from 'node:timers/promises'
+import type { LearnedElement } from '../compile/remembered.ts'
+import type { Total, TotalOf } from '../compile/ruleset.ts'
+import { governingPolicy, verdictOf } from '../policy/decide.ts'
+import { formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
+import type { AttemptLog } from '../store/attempts.ts'
+import type { Label } from '../store/attempts-pending.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import { learnedSet, learnedSetOf, SourceCounters, type SourceDelta } from '../watch/source-counters.ts'
+import type { Controller } from './controller.ts'
+
+/** What one machine did since the reading before, by the kernel's exact count. */
+export interface Tally {
+  readonly source: string
+  readonly allowed: boolean
+  /** The policy that governs it; null for a relay or an exempt host, or when there is none any more. */
+  readonly policy: string | null
+  readonly attempts: number
+  /** Of the reading, in milliseconds since the epoch. */
+  readonly time: number
+}
+
+export interface AttemptHistoryOptions {
+  readonly log: AttemptLog
+  readonly controller: Pick<Controller, 'exclusively' | 'inForce'>
+  /** All elements of a learned set. */
+  readonly readSet: (set: string) => Promise<readonly LearnedElement[]>
+  /** Machines in all learned sets together whose counters are followed. */
+  readonly maxSources: number
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly onTally?: (tallies: readonly Tally[]) => void
+  readonly onUnreadable: (error: Error) => void
+}
+
+/** What one IPv6 machine is where no policy says it: what the kernel counts relays and exempt hosts by. */
+const ALLOWED_IPV6_PREFIX = 64
+
+const MINUTE = 60_000
+
+/** Machines looked at before others get their turn. */
+const BATCH = 1_000
+/** While more wait to be written, no more are looked at. */
+const MAX_WAITING = 5_000
+
+export class AttemptHistory {
+  readonly log: AttemptLog
+  readonly #options: AttemptHistoryOptions
+  readonly #counters: SourceCounters
+  /** By id, as the kernel counts them. */
+  readonly #totals: Map<string, number>
+  /** What the counters stand at says nothing as long as nobody knows where they stood before. */
+  #knowsTotals: boolean
+  #knowsSources: boolean
+  #reading: Promise<void> | null = null
+  #readMinute = 0
+  #isTicking = false
+  #isStopping = false
+  #written: () => void = () => {}
+  /** The last change is followed by one reading more, to see that all has been told. */
+  #readingsDue = 2
+  #lengths: { readonly model: unknown; readonly byPolicy: ReadonlyMap<string, number> } | null = null
+
+  constructor(options: AttemptHistoryOptions) {
+    this.#options = options
+    this.log = options.log
+    this.#counters = new SourceCounters(options.maxSources)
+    const { totals, machines } = this.log.restore(options.now())
+    this.#totals = new Map(totals ?? [])
+    this.#knowsTotals = totals !== null
+    this.#knowsSources = totals !== null
+    for (const { machine, allowed, kernel } of machines) {
+      if (kernel !== null) this.#counters.remember(machine, allowed, kernel)
+    }
+  }
+
+  /** Reads where the counters of machines stand; to be called before the first attempt is told. */
+  async begin(): Promise<void> {
+    if (this.#options.controller.inForce === null) return
+    await this.#read(this.#options.now()).catch(this.#options.onUnreadable)
+  }
+
+  observe(attempt: Attempt): void {
+    const allowed = attempt.verdict === 'allow'
+    const length = attempt.source.family === 4 ? 32 : this.#ipv6Prefix(attempt.policy)
+    this.log.add(attempt, { source: formatPrefix(truncate(attempt.source, length)), allowed })
+  }
+
+  /** Takes a reading of the kernel's totals. */
+  look(totals: readonly Total[], reading: ReadonlyMap<number, number>): void {
+    const now = this.#options.now()
+    for (const { id, what } of totals) {
+      const label = labelOf(what)
+      if (label === null) continue
+      const key = String(id)
+      const packets = reading.get(id) ?? 0
+      const before = this.#totals.get(key)
+      if (packets === before) continue
+      this.#totals.set(key, packets)
+      if (!this.#knowsTotals) {
+        this.log.beginTotal(key, packets)
+        continue
+      }
+      const attempts = before === undefined || packets < before ? packets : packets - before
+      if (attempts > 0) this.#readingsDue = 2
+      this.log.countTotal(key, label, now, attempts, packets)
+    }
+    this.#knowsTotals = true
+  }
+
+  /** Writes, and starts a reading of machines when one is due. To be called once a second. */
+  tick(now: number): void {
+    this.#isTicking = true
+    this.log.flush(now)
+    this.#written()
+    if (this.#reading !== null || this.log.failure !== null || this.#options.controller.inForce === null)
+      return
+    const minute = Math.floor(now / MINUTE)
+    if (this.#readingsDue === 0 || minute === this.#readMinute) return
+    this.#readMinute = minute
+    this.#readingsDue--
+    this.#reading = this.#read(now)
+      .catch((error: Error) => {
+        this.#readingsDue = 2
+        this.#options.onUnreadable(error)
+      })
+      .finally(() => {
+        this.#reading = null
+      })
+  }
+
+  /** Takes the count of one machine that somebody asked the kernel for. */
+  countOne(machine: Prefix, allowed: boolean, address: string, packets: number): void {
+    if (!this.#knowsSources || this.#reading !== null || this.log.failure !== null) return
+    const delta = this.#counters.readOne(learnedSetOf(machine, allowed), { address, packets })
+    if (delta !== null) this.#take([delta], this.#options.now())
+  }
+
+  /** Writes what is left, when everything else has ended. */
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    this.#written()
+    await this.#reading
+    this.log.finish(this.#options.now())
+  }
+
+  /** What was counted counts for the minute that has ended. */
+  async #read(now: number): Promise<void> {
+    const { controller, readSet } = this.#options
+    const time = Math.floor(now / MINUTE) * MINUTE - 1
+    const sets = (controller.inForce?.ruleset.learned ?? []).filter(({ name }) => learnedSet(name) !== null)
+    this.log.beginReading()
+    for (const { name } of sets) {
+      // Never while a change is under way: a table made anew may begin with counts that are older than ours. A change
+      // that waits already comes first.
+      const elements = await controller.exclusively(() => readSet(name))
+      const batch: SourceDelta[] = []
+      for (const delta of this.#counters.read(name, elements)) {
+        batch.push(delta)
+        if (batch.length === BATCH) {
+          this.#takeUnlessFirst(batch.splice(0), time)
+          await setImmediate()
+          await this.#room()
+          if (this.#isStopping) return
+        }
+      }
+      this.#takeUnlessFirst(batch, time)
+    }
+    if (this.#knowsSources) this.log.endReading(time)
+    this.#knowsSources = true
+  }
+
+  /** So that what is read waits in the kernel's answer, and not a second time in what is to be written. */
+  async #room(): Promise<void> {
+    while (this.log.waiting > MAX_WAITING && !this.#isStopping) {
+      if (this.#isTicking) {
+        await new Promise<void>((resolve) => {
+          this.#written = resolve
+        })
+      } else if (this.log.failure === null) this.log.flush(this.#options.now())
+      else return
+    }
+  }
+
+  #takeUnlessFirst(deltas: readonly SourceDelta[], time: number): void {
+    if (this.#knowsSources) this.#take(deltas, time)
+    else for (const delta of deltas) this.log.count({ ...delta, attempts: 0 }, time, null)
+  }
+
+  #take(deltas: readonly SourceDelta[], time: number): void {
+    const tallies = deltas.map((delta): Tally => {
+      const label = this.#labelOfMachine(delta)
+      this.log.count(delta, time, label)
+      const { source, allowed, attempts } = delta
+      return { source, allowed, policy: label?.policy ?? null, attempts, time }
+    })
+    if (tallies.length > 0) this.#options.onTally?.(tallies)
+  }
+
+  /** For machines of which nothing was told. */
+  #labelOfMachine({ machine, allowed }: SourceDelta): Label | null {
+    if (allowed) return { policy: null, verdict: 'allow', because: null }
+    const { inForce } = this.#options.controller
+    const policy = inForce === null ? null : governingPolicy(inForce.model, machine)?.policy
+    if (policy == null) return null
+    return { policy: policy.name, verdict: verdictOf(policy, machine.family), because: null }
+  }
+
+  #ipv6Prefix(policy: string | null): number {
+    const model = this.#options.controller.inForce?.model
+    if (model === undefined || policy === null) return ALLOWED_IPV6_PREFIX
+    if (this.#lengths?.model !== model) {
+      const byPolicy = new Map(model.policies.map(({ name, thresholds }) => [name, thresholds.ipv6Prefix]))
+      this.#lengths = { model, byPolicy }
+    }
+    return this.#lengths.byPolicy.get(policy) ?? ALLOWED_IPV6_PREFIX
+  }
+}
+
+/** null for a total that counts something else than attempts. */
+function labelOf(what: TotalOf): Label | null {
+  if (what.of === 'attempts') return { policy: what.policy, verdict: what.verdict, because: null }
+  if (what.of === 'allowed') return { policy: null, verdict: 'allow', because: what.because }
+  return null
+}

@@ -1,0 +1,204 @@
+/**
+ * Who is told what: every happening goes to the log, in words for operators, and to those who listen for events; and
+ * what somebody must act on to the channels, durably, in the same transaction as what it is about.
+ */
+import type { DatabaseSync } from 'node:sqlite'
+import type { Logger } from 'pino'
+import type { IncidentEvent } from '../detect/incident.ts'
+import { incidentBody } from '../detect/incident-body.ts'
+import type { ForeignChange } from '../kernel/change-monitor.ts'
+import type { Finding } from '../kernel/preflight.ts'
+import { formatPrefix } from '../policy/prefix.ts'
+import { inTransaction } from '../store/database.ts'
+import type { IncidentStore } from '../store/incidents.ts'
+import type { Outbox } from '../store/outbox.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import type { Pending } from './confirmation.ts'
+import type { InForce } from './controller.ts'
+import type { EventLog } from './event-log.ts'
+import { lapseBody, lapseKey } from './lapse-body.ts'
+import type { EndingExemption } from './lapse-watch.ts'
+import type { Lapse } from './lapses.ts'
+import type { MonitorLog } from './monitor.ts'
+import type { TakenBackBy } from './trial.ts'
+
+export interface NewsOptions {
+  readonly gateway: string
+  readonly log: Logger
+  readonly events: EventLog
+  readonly database: DatabaseSync
+  readonly incidents: IncidentStore
+  readonly outbox: Outbox
+  /** Names of the channels that alerts go to. */
+  readonly channels: readonly string[]
+  /** There are new messages. */
+  readonly onMessages: () => void
+}
+
+export class News implements MonitorLog {
+  readonly #options: NewsOptions
+
+  constructor(options: NewsOptions) {
+    this.#options = options
+  }
+
+  attempt(attempt: Attempt): void {
+    const { source, sourcePort, destination, policy, verdict, because, uid, mac } = attempt
+    const body = {
+      source: formatPrefix(source),
+      source_port: sourcePort,
+      destination: formatPrefix(destination),
+      policy,
+      verdict,
+      ...(because === null ? {} : { because }),
+      ...(attempt.interface === null ? {} : { interface: attempt.interface }),
+      ...(uid === null ? {} : { uid }),
+      ...(mac === null ? {} : { mac }),
+    }
+    this.#log.info(body, 'attempt')
+    this.#events.publishAttempt(() => body)
+  }
+
+  /** The incident and its messages are written together: neither can be there without the other. */
+  incident({ event, incident, time }: IncidentEvent): void {
+    const { gateway, incidents } = this.#options
+    const body = incidentBody(incident)
+    this.#log.warn({ event, incident: body }, `incident ${event}: ${body.summary}`)
+    this.#events.publish('incident', { event, incident: body })
+    const message = { event, gateway, time: new Date(time).toISOString(), incident: body }
+    this.store(() => {
+      incidents.save(incident)
+      this.#leaveMessages(`${incident.id}/${event}/${time}`, message)
+    })
+    this.#options.onMessages()
+  }
+
+  /** All of the work or nothing of it. A full disk costs what could not be written, and not the watch over the rest. */
+  store(work: () => void): void {
+    try {
+      inTransaction(this.#options.database, work)
+    } catch (error) {
+      this.#log.error(
+        { reason: (error as Error).message },
+        'the database cannot be written; incidents are in this log only',
+      )
+    }
+  }
+
+  listening(): void {
+    this.#log.info('listening for attempts')
+  }
+
+  deaf(reason: string, restartIn: number): void {
+    this.#log.error(
+      { reason, restart_in_ms: restartIn },
+      'the event source ended; attempts are still counted',
+    )
+  }
+
+  drift(what: string, by: ForeignChange | null, healIn: number): void {
+    const body = { what, by, heal_in_ms: healIn }
+    this.#log.error(body, 'the kernel did not hold our rules; they are being restored')
+    this.#events.publish('drift', { event: 'found', ...body })
+  }
+
+  healed(): void {
+    this.#log.info('our rules are in force again')
+    this.#events.publish('drift', { event: 'healed' })
+  }
+
+  /** Somebody changes our table again and again; port 25 may be open between one time and the next. */
+  contested(by: ForeignChange | null, healIn: number): void {
+    const body = { by, heal_in_ms: healIn }
+    this.#log.error(body, 'another program changes our table again and again: find it and make it stop')
+    this.#tellAll('drift', 'table-contested', body)
+  }
+
+  uncontested(): void {
+    this.#log.warn('nobody changes our table any more')
+    this.#tellAll('drift', 'table-uncontested', {})
+  }
+
+  missed(): void {
+    this.#log.warn('nftables was changed while nobody listened; the rules are written anew, to be sure')
+    this.#events.publish('drift', { event: 'missed' })
+  }
+
+  blind(reason: string, restartIn: number): void {
+    this.#log.error({ reason, restart_in_ms: restartIn }, 'changes by others are not heard of for a while')
+  }
+
+  unreadable(error: Error): void {
+    this.#log.error({ reason: error.message }, 'the kernel could not be asked')
+  }
+
+  applied({ applied: { how, digest, elements, chains } }: InForce): void {
+    if (how !== 'unchanged') this.#events.publish('apply', { how, digest, elements, chains })
+  }
+
+  /** What is in force could not be kept for the next boot; null: it is kept, and was not before. */
+  bootFile(error: Error | null): void {
+    if (error === null) this.#log.info('the rules would survive a reboot again')
+    else this.#log.error({ reason: error.message }, 'the rules would not survive a reboot')
+  }
+
+  takenBack({ id, digest }: Pending, by: TakenBackBy): void {
+    const body = { id, digest, by }
+    this.#log.error(body, 'an unconfirmed change was taken back; the rules from before are in force')
+    this.#events.publish('confirmation', { event: 'taken-back', ...body })
+  }
+
+  stuck(pending: Pending | null, error: Error): void {
+    this.#log.error(
+      { id: pending?.id, reason: error.message },
+      'an unconfirmed change cannot be taken back yet',
+    )
+  }
+
+  /** To be called in the transaction in which the announcement is remembered. */
+  leaveLapse(lapse: Lapse<EndingExemption>, now: number): void {
+    this.#leaveMessages(lapseKey(lapse), lapseBody(lapse, this.#options.gateway, now))
+  }
+
+  lapse({ exemption: { name, expires, origin, owner, ticket }, lead }: Lapse<EndingExemption>): void {
+    const where = { name, file: origin.file, line: origin.line, owner, ticket }
+    const exemption = { ...where, expires: new Date(expires).toISOString() }
+    this.#log.warn({ exemption }, lead === 0 ? 'an exemption has ended' : 'an exemption ends soon')
+    this.#events.publish('exemption', { event: lead === 0 ? 'lapsed' : 'lapses', exemption })
+  }
+
+  preflightAppeared(finding: Finding): void {
+    this.#log.warn(finding, 'preflight warning')
+    this.#events.publish('preflight', { event: 'appeared', ...finding })
+  }
+
+  preflightGone(finding: Finding): void {
+    this.#log.info(finding, 'preflight warning is gone')
+    this.#events.publish('preflight', { event: 'gone', ...finding })
+  }
+
+  get #log(): Logger {
+    return this.#options.log
+  }
+
+  get #events(): EventLog {
+    return this.#options.events
+  }
+
+  /** For what must be acted on and is no incident of a machine. */
+  #tellAll(type: 'drift', event: string, body: Readonly<Record<string, unknown>>): void {
+    const { gateway, onMessages } = this.#options
+    const now = Date.now()
+    this.#events.publish(type, { event, ...body })
+    this.store(() =>
+      this.#leaveMessages(`${event}/${now}`, { event, gateway, time: new Date(now).toISOString(), ...body }),
+    )
+    onMessages()
+  }
+
+  #leaveMessages(key: string, message: unknown): void {
+    const { channels, outbox } = this.#options
+    const text = JSON.stringify(message)
+    for (const name of channels) outbox.add(name, key, text)
+  }
+}

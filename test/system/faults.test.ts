@@ -1,0 +1,262 @@
+/**
+ * What may go wrong while the rules change, with the real kernel: nft misbehaves, the disk is full or read-only, others
+ * change them, too. The old rules hold, what is wrong is said in one line, and what comes after it is as it should be.
+ */
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { compile } from '../../src/compile/compile.ts'
+import { digestOf } from '../../src/compile/nft-script.ts'
+import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
+import { Enforcer } from '../../src/kernel/enforcer.ts'
+import { openNft } from '../../src/kernel/nft.ts'
+import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
+import { loadPolicies } from '../../src/policy/load.ts'
+import { gateway, POLICIES, ROOT, until } from './gateway.ts'
+
+if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
+
+const BOT = { from: '100.64.7.7', to: '203.0.113.9', port: 25 }
+
+t.test('nft misbehaves', async (t) => {
+  const bin = await mkdtemp(join(tmpdir(), 'egress25-nft-'))
+  t.teardown(() => rm(bin, { recursive: true }))
+  const real = (await runProcess(['which', 'nft'], { timeout: 5_000 })).stdout.trim()
+  await writeFile(join(bin, 'nft'), misbehaving(join(bin, 'how'), real))
+  await chmod(join(bin, 'nft'), 0o755)
+  const env = { ...process.env, PATH: `${bin}:${process.env['PATH']}` }
+  const g = await gateway(t, POLICIES, env)
+  await g.start()
+  const misbehave = (how: string) => writeFile(join(bin, 'how'), how)
+  const inSync = async () => (await g.get('/v1/status'))['in_sync']
+  let number = 0
+
+  for (const how of ['fail', 'segv', 'kill'] as const) {
+    t.test(`${how}: refused in one line, the old rules hold, and the next change is made`, async (t) => {
+      const host = `100.67.0.${++number}`
+      const change = () => g.ask('PUT', `/v1/exemptions/host-${number}`, { sources: [host] })
+      await misbehave(how)
+      const { status, text } = await change()
+      const { code, detail } = JSON.parse(text)
+      t.same([status, code], [503, 'kernel-refused'])
+      t.notMatch(detail, /\n/)
+      t.same(await g.client.connectAll([BOT, { ...BOT, from: host }]), ['reset', 'reset'])
+      t.equal((await g.ask('GET', `/v1/exemptions/host-${number}`)).status, 404)
+      t.notOk(
+        (await readdir(join(g.directory, 'policies'), { recursive: true })).some((file) =>
+          file.includes('host-'),
+        ),
+      )
+      await until('the doubt', async () => (await inSync()) === false)
+      await misbehave('')
+      await until('certainty', inSync)
+      t.equal((await change()).status, 201)
+      t.same(await g.client.connectAll([BOT, { ...BOT, from: host }]), ['reset', 'connected'])
+      t.equal((await g.ask('DELETE', `/v1/exemptions/host-${number}`)).status, 204)
+    })
+  }
+
+  t.test('it says yes and prints garbage: found out, and put right', async (t) => {
+    await misbehave('garbage')
+    const host = '100.67.1.1'
+    await g.ask('PUT', '/v1/exemptions/garbage', { sources: [host] })
+    t.same(await g.client.connectAll([BOT, { ...BOT, from: host }]), ['reset', 'reset'])
+    await until('the doubt', async () => (await inSync()) === false)
+    await misbehave('')
+    await until('certainty', inSync)
+    const there = (await g.ask('GET', '/v1/exemptions/garbage')).status === 200
+    t.equal(
+      await g.client.connect({ ...BOT, from: host }),
+      there ? 'connected' : 'reset',
+      'as the listing says',
+    )
+  })
+
+  t.test('it has too little memory for a long list', async (t) => {
+    const prefixes = Array.from(
+      { length: 60_000 },
+      (_, i) => `100.${100 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`,
+    )
+    await writeFile(join(g.directory, 'policies/long.txt'), prefixes.join('\n'))
+    await writeFile(
+      join(g.directory, 'policies/long.yaml'),
+      'kind: list\nname: long\nfile: long.txt\n---\nkind: exemption\nname: long\nsources: ["@long"]\n',
+    )
+    await misbehave('memory')
+    const { code, stderr } = await g.egress25('apply')
+    t.equal(code, 3, stderr)
+    t.equal(stderr.trim().split('\n').length, 1, stderr)
+    t.same(await g.client.connectAll([BOT, { ...BOT, from: '100.100.0.9' }]), ['reset', 'reset'])
+    await misbehave('')
+    t.equal((await g.egress25('apply')).code, 0)
+    t.equal(await g.client.connect({ ...BOT, from: '100.100.0.9' }), 'connected')
+  })
+
+  t.test('it hangs: given up, and the next change is made', async (t) => {
+    const model = await loadPolicies(join(g.directory, 'policies'), { now: Date.now() })
+    if (model.model === null) throw new Error('the policies are not what they were')
+    const ruleset = compile(model.model, DEFAULT_COMPILE_OPTIONS)
+    const inGateway: ProcessRunner = ([command, ...args], options) =>
+      runProcess(
+        ['ip', 'netns', 'exec', g.lab.relays, command === 'nft' ? join(bin, 'nft') : command, ...args],
+        options,
+      )
+    const nft = openNft(inGateway, { apply: 500, read: 500 })
+    const enforcer = new Enforcer(nft, null)
+    for (const when of ['before the first apply', 'after it']) {
+      await misbehave('hang')
+      t.match(await enforcer.apply(ruleset).catch((error) => error), { fault: 'no-answer' }, when)
+      await misbehave('')
+      await enforcer.apply(ruleset)
+      t.equal((await nft.readState())?.digest, digestOf(ruleset))
+      enforcer.forget()
+    }
+  })
+})
+
+/** An nft that does as the file says: nothing in it, or no file, and it is the real one. */
+function misbehaving(file: string, real: string): string {
+  return `#!/bin/sh
+if [ "$1" = --version ]; then exec ${real} --version; fi
+case $(cat ${file} 2>/dev/null) in
+fail) echo 'Error: Could not process rule: No buffer space available' >&2; echo 'and more' >&2; exit 1 ;;
+segv) kill -SEGV $$ ;;
+kill) kill -KILL $$ ;;
+hang) exec sleep 1000 ;;
+garbage) head -c 100000 /dev/urandom; exit 0 ;;
+memory) exec prlimit --as=20971520 ${real} "$@" ;;
+esac
+exec ${real} "$@"
+`
+}
+
+t.test('the disk is full, or read-only', async (t) => {
+  const g = await gateway(t)
+  const state = join(g.directory, 'state')
+  const policies = join(g.directory, 'policies')
+  const disk = async (path: string, ...options: string[]) => {
+    const { code, stderr } = await runProcess(['mount', ...options, path], { timeout: 5_000 })
+    if (code !== 0) throw new Error(stderr)
+  }
+  await mkdir(state)
+  await disk(state, '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs')
+  t.teardown(() => runProcess(['umount', '--lazy', state], { timeout: 5_000 }))
+  const service = await g.start()
+  // As the service sees it: it has files open there, which keep the disk from changing for everybody.
+  const inside = async (...options: string[]) => {
+    const mounts = ['nsenter', '-t', String(service.pid), '-m', 'mount'] as const
+    for (const argv of [
+      [...mounts, '--bind', state, state] as const,
+      [...mounts, '-o', options.join(), state] as const,
+    ]) {
+      const { code, stderr } = await runProcess(argv, { timeout: 5_000 })
+      if (code !== 0) throw new Error(stderr)
+    }
+  }
+  const put = async (name: string, host: string) =>
+    (await g.ask('PUT', `/v1/exemptions/${name}`, { sources: [host] })).status
+  const fill = async (folder: string) => {
+    const { code } = await runProcess(['dd', 'if=/dev/zero', `of=${folder}/filler`, 'bs=4k'], {
+      timeout: 5_000,
+    })
+    t.equal(code, 1, 'there is no room left')
+  }
+  /** What a boot would bring, tried where nobody enforces anything. */
+  const afterBoot = async () => {
+    await g.lab.exec(g.lab.relays, ['nft', '-f', join(state, 'ruleset.nft')])
+    return (await g.lab.exec(g.lab.relays, ['nft', 'list', 'set', 'inet', 'egress25', 'exempt4-32'])).stdout
+  }
+
+  for (const [what, spoil, mend] of [
+    ['full', () => fill(state), () => rm(join(state, 'filler'))],
+    ['read-only', () => inside('remount,ro,bind'), () => inside('remount,rw,bind')],
+  ] as const) {
+    t.test(
+      `the state directory is ${what}: enforcement goes on, and what will not last is said`,
+      async (t) => {
+        const [first, second] = what === 'full' ? ['100.68.0.1', '100.68.0.2'] : ['100.68.1.1', '100.68.1.2']
+        await spoil()
+        t.equal(await put(`${what}-1`, first), 201)
+        t.same(await g.client.connectAll([BOT, { ...BOT, from: first }]), ['reset', 'connected'])
+        t.match(await g.get('/v1/status'), { in_sync: true, ruleset: { boot_file_error: String } })
+        await g.nft('flush', 'ruleset')
+        await until('the rules', async () => (await g.nft('list', 'tables')).includes('egress25'))
+        t.same(await g.client.connectAll([BOT, { ...BOT, from: first }]), ['reset', 'connected'], 'healed')
+        t.notMatch(await afterBoot(), first)
+        await mend()
+        t.equal(await put(`${what}-2`, second), 201)
+        t.match(await afterBoot(), first)
+        t.match(await afterBoot(), second)
+        t.match(await g.get('/v1/status'), { in_sync: true, ruleset: { boot_file_error: null } })
+      },
+    )
+  }
+
+  t.test('the policy directory is full: nothing is changed, and nothing left behind', async (t) => {
+    const before = await readdir(policies)
+    const kept = await Promise.all(
+      ['policy.yaml', 'tests.yaml'].map((file) => readFile(join(policies, file), 'utf8')),
+    )
+    await disk(policies, '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs')
+    t.teardown(() => runProcess(['umount', '--lazy', policies], { timeout: 5_000 }))
+    await writeFile(join(policies, 'policy.yaml'), kept[0] ?? '')
+    await writeFile(join(policies, 'tests.yaml'), kept[1] ?? '')
+    await g.stop(service)
+    await g.start()
+    await fill(policies)
+    const { status, text } = await g.ask('PUT', '/v1/exemptions/no-room', { sources: ['100.68.2.1'] })
+    t.same([status, JSON.parse(text).code], [503, 'policies-unwritable'])
+    t.same((await readdir(policies)).sort(), ['filler', 'policy.yaml', 'tests.yaml'])
+    t.equal(await g.client.connect({ ...BOT, from: '100.68.2.1' }), 'reset')
+    t.ok(before.length > 0 && (await stat(policies)).isDirectory())
+  })
+})
+
+t.test('two services with one state directory: the second is refused in one line', async (t) => {
+  const g = await gateway(t)
+  await g.start()
+  const config = JSON.parse(await readFile(g.config, 'utf8'))
+  const other = join(g.directory, 'other.yaml')
+  await writeFile(other, JSON.stringify({ ...config, api: { listen: ['127.0.0.1:7099'] } }))
+  const table = await g.nft('list', 'table', 'inet', 'egress25')
+  const { code, stderr } = await g.lab.exec(g.lab.gateway, [
+    join(ROOT, 'scripts/egress25'),
+    '-c',
+    other,
+    'serve',
+  ])
+  t.equal(code, 2, stderr)
+  t.equal(stderr.trim().split('\n').length, 1, stderr)
+  t.equal(await g.nft('list', 'table', 'inet', 'egress25'), table)
+  t.match(await g.get('/v1/status'), { in_sync: true, drift: 0 })
+})
+
+t.test('many change at once, through REST and by the command: nothing is lost', async (t) => {
+  const g = await gateway(t)
+  await g.start()
+  const statuses: number[] = []
+  const client = async (which: number) => {
+    for (let i = 0; i < 10; i++) {
+      const name = `c${which}-${i}`
+      statuses.push(
+        (await g.ask('PUT', `/v1/exemptions/${name}`, { sources: [`100.69.${which}.${i}`] })).status,
+      )
+      if (i % 2 === 1) statuses.push((await g.ask('DELETE', `/v1/exemptions/${name}`)).status)
+    }
+  }
+  const command = async () => {
+    for (let i = 0; i < 5; i++) {
+      const { code, stderr } = await g.egress25('apply')
+      t.equal(code, 0, stderr)
+    }
+  }
+  await Promise.all([...[1, 2, 3, 4, 5].map(client), command(), command()])
+  t.same([...new Set(statuses)].sort(), [201, 204])
+  const exempt = await g.nft('list', 'set', 'inet', 'egress25', 'exempt4-32')
+  const expected = [1, 2, 3, 4, 5].flatMap((which) => [0, 2, 4, 6, 8].map((i) => `100.69.${which}.${i}`))
+  t.same([...exempt.matchAll(/100\.69\.[\d.]+/g)].map(([address]) => address).sort(), expected.sort())
+  const { items } = JSON.parse((await g.ask('GET', '/v1/exemptions?limit=1000')).text)
+  t.equal(items.length, expected.length)
+  t.match(await g.get('/v1/status'), { in_sync: true, drift: 0 })
+})

@@ -1,0 +1,94 @@
+/** The log of events: bounded, resumable, and the same for whoever reads it, fast or slow. */
+import fc from 'fast-check'
+import t from 'tap'
+import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
+
+const START = Date.parse('2026-11-24T00:00:00Z')
+
+function readAll(cursor: Cursor): (Event | 'gap')[] {
+  const found: (Event | 'gap')[] = []
+  for (let event = cursor.next(); event !== null; event = cursor.next()) found.push(event)
+  return found
+}
+
+const numbers = (found: readonly (Event | 'gap')[]) =>
+  found.map((event) => (event === 'gap' ? event : JSON.parse(event.data).n))
+
+t.test('whoever comes back goes on where it was, or learns of a gap', async () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 20 }),
+      fc.array(fc.constantFrom('publish', 'read', 'come back'), { maxLength: 200 }),
+      (maxEvents, steps) => {
+        const log = new EventLog({ now: () => START, maxEvents })
+        const wanted: (number | 'gap')[] = []
+        const found: (number | 'gap')[] = []
+        let published = 0
+        let read = 0
+        let cursor = log.read(null)
+        let last: string | null = null
+        for (const step of steps) {
+          if (step === 'publish') log.publish('apply', { n: ++published })
+          else {
+            if (step === 'come back' && last !== null) cursor = log.read(last)
+            const events = readAll(cursor)
+            found.push(...numbers(events))
+            last = events.findLast((event) => event !== 'gap')?.id ?? last
+            const kept = Math.max(read, published - maxEvents)
+            if (kept > read) wanted.push('gap')
+            for (let n = kept + 1; n <= published; n++) wanted.push(n)
+            read = published
+          }
+        }
+        return JSON.stringify(found) === JSON.stringify(wanted)
+      },
+    ),
+  )
+})
+
+t.test('an id from another run, or none at all, means all that is kept, and a gap', async (t) => {
+  const log = new EventLog({ now: () => START })
+  log.publish('apply', { n: 1 })
+  for (const id of [`${START - 1}-1`, `${START}-7`, 'x', '1-2-3', '-', `${START}--1`])
+    t.same(numbers(readAll(log.read(id))), ['gap', 1], id)
+  t.same(numbers(readAll(log.read(`${START}-0`))), [1])
+  t.same(numbers(readAll(log.read(null))), [], 'whoever is new hears what comes')
+})
+
+t.test('what is kept is bounded in bytes', async (t) => {
+  const log = new EventLog({ now: () => START, maxBytes: 10_000 })
+  for (let n = 0; n < 1_000; n++) log.publish('apply', { n, filler: 'x'.repeat(900) })
+  const kept = readAll(log.read(`${START}-0`))
+  t.equal(kept[0], 'gap')
+  t.ok(kept.length > 5 && kept.length < 12, `${kept.length}`)
+})
+
+t.test('of very many attempts some are passed on, and the others told as a number', async (t) => {
+  let now = START
+  const log = new EventLog({ now: () => now, maxAttempts: 10 })
+  const cursor = log.read(null)
+  let asked = 0
+  for (let n = 0; n < 5_000; n++) log.publishAttempt(() => ({ n: ++asked }))
+  now += 1_000
+  log.tick()
+  const found = readAll(cursor) as Event[]
+  t.equal(asked, 10, 'nobody makes what nobody reads')
+  t.same(
+    found.map(({ type }) => type),
+    [...Array(10).fill('attempt'), 'attempts-skipped'],
+  )
+  t.match(JSON.parse(found.at(-1)?.data ?? ''), { count: 4_990, time: '2026-11-24T00:00:01.000Z' })
+  log.publishAttempt(() => ({}))
+  t.equal(readAll(cursor).length, 1, 'a new second, a new allowance')
+})
+
+t.test('listeners are called for each event until they stop', async (t) => {
+  const log = new EventLog({ now: () => START })
+  let calls = 0
+  const stop = log.listen(() => calls++)
+  log.publish('apply', {})
+  log.publish('drift', {})
+  stop()
+  log.publish('drift', {})
+  t.equal(calls, 2)
+})
