@@ -76,7 +76,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
-    onApplied: (inForce) => news.applied(inForce),
+    onApplied: (inForce, by) => news.applied(inForce, by),
     onBootFile: (error) => news.bootFile(error),
   })
   const dispatcher = new Dispatcher({

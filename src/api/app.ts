@@ -8,6 +8,7 @@ import { documentRoutes } from './documents.ts'
 import { toApiError } from './errors.ts'
 import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
+import { identify, requestId } from './identify.ts'
 import { incidentRoutes } from './incidents.ts'
 import { ApiError, sendProblem } from './problem.ts'
 import { sourceRoutes } from './sources.ts'
@@ -24,6 +25,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
       customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true },
     },
     routerOptions: { maxParamLength: 200 },
+    genReqId: requestId,
     // Scrapes and health checks would drown everything else; what changes something is logged below.
     logController: new LogController({ disableRequestLogging: true }),
   })
@@ -32,6 +34,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
     strictTransportSecurity: false,
   })
+  identify(app)
   app.addHook('onResponse', async ({ method, url, log }, { statusCode }) => {
     if (method !== 'GET' && method !== 'HEAD') log.info({ method, url, status: statusCode }, 'request')
   })

@@ -53,17 +53,17 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
   app.put<{ Params: Static<typeof NameParams>; Querystring: Static<typeof ChangeQuery> }>(
     `${path}/:name`,
     { schema: { params: NameParams, querystring: ChangeQuery } },
-    async ({ params: { name }, query, headers, body }, reply) => {
+    async ({ params: { name }, query, headers, body, caller }, reply) => {
       const document = completeDocument(kind, name, body)
       let created = false
-      const plan = await controller.put(
-        document,
-        (current) => {
+      const plan = await controller.put(document, {
+        mayGoAhead(current) {
           created = current === null
           checkPut(headers, current)
         },
-        query.dry_run === 'true',
-      )
+        dryRun: query.dry_run === 'true',
+        by: caller,
+      })
       if (plan !== null) return reply.send({ dry_run: true, document, plan: planBody(plan) })
       return reply
         .code(created ? 201 : 200)
@@ -75,12 +75,16 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
   app.delete<{ Params: Static<typeof NameParams>; Querystring: Static<typeof ChangeQuery> }>(
     `${path}/:name`,
     { schema: { params: NameParams, querystring: ChangeQuery } },
-    async ({ params: { name }, query, headers }, reply) => {
+    async ({ params: { name }, query, headers, caller }, reply) => {
       const mayGoAhead: Precondition = (current) => {
         if (current === null) throw missing(kind, name)
         if (headers['if-match'] !== undefined) checkMatch(headers, current)
       }
-      const plan = await controller.delete(kind, name, mayGoAhead, query.dry_run === 'true')
+      const plan = await controller.delete(kind, name, {
+        mayGoAhead,
+        dryRun: query.dry_run === 'true',
+        by: caller,
+      })
       if (plan !== null) return reply.send({ dry_run: true, plan: planBody(plan) })
       return reply.code(204).send()
     },

@@ -29,11 +29,11 @@ export function statusRoutes(app: FastifyInstance, context: Context): void {
   app.post<{ Querystring: Static<typeof ApplyQuery> }>(
     '/v1/apply',
     { schema: { querystring: ApplyQuery } },
-    async ({ query: { confirm } }) => {
-      if (confirm === undefined) return appliedBody(await metrics.timeApply(() => controller.apply()))
+    async ({ query: { confirm }, caller }) => {
+      if (confirm === undefined) return appliedBody(await metrics.timeApply(() => controller.apply(caller)))
       const seconds = parseConfirm(confirm)
       if (seconds === null) throw new ApiError('bad-request', `confirm=${confirm}: ${CONFIRM_RANGE}`)
-      const applied = await metrics.timeApply(() => controller.applyOnTrial(seconds))
+      const applied = await metrics.timeApply(() => controller.applyOnTrial(seconds, caller))
       return { ...appliedBody(applied), pending: pendingBody(controller.trial) }
     },
   )

@@ -12,6 +12,7 @@ import { Generation } from '../kernel/generation.ts'
 import { openNft } from '../kernel/nft.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
+import { localCaller } from './local-caller.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { complainOfProblem, isServed } from './service-directory.ts'
 import { formatResult } from './test.ts'
@@ -91,8 +92,8 @@ async function applyHere(
   const controller = openController(config, directory)
   try {
     const { applied, loaded } = await (seconds === null
-      ? controller.apply()
-      : controller.applyOnTrial(seconds))
+      ? controller.apply(localCaller())
+      : controller.applyOnTrial(seconds, localCaller()))
     const { how, digest, elements, chains, bootFileError } = applied
     const body = { diagnostics: loaded.diagnostics, how, digest, elements, chains }
     const pending = pendingBody(controller.trial)

@@ -14,6 +14,7 @@ import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
 import { relayUsers } from '../policy/model.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { Document, Kind } from '../policy/schema.ts'
+import { type Caller, SERVICE } from './caller.ts'
 import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
 import { HeldError } from './pending.ts'
 import { PolicyError } from './policy-error.ts'
@@ -32,7 +33,7 @@ export interface ControllerOptions {
   /** Ids of local users by name. */
   readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
   readonly now: () => number
-  readonly onApplied?: (inForce: InForce) => void
+  readonly onApplied?: (inForce: InForce, by: Caller) => void
   /** What is in force could not be kept for the next boot, or null: it is kept, and was not before. */
   readonly onBootFile?: (error: Error | null) => void
 }
@@ -46,6 +47,14 @@ export interface InForce extends Compiled {
 
 /** Whether a change may go ahead, given the document as it is now; throws when it may not. */
 export type Precondition = (current: Document | null) => void
+
+/** How one document is to be changed. */
+export interface Change {
+  readonly mayGoAhead: Precondition
+  /** Only say what it would change. */
+  readonly dryRun: boolean
+  readonly by: Caller
+}
 
 export class FileExistsError extends Error {}
 
@@ -91,10 +100,10 @@ export class Controller {
    * Applies the directory as it stands, because somebody says so.
    * @throws PolicyError, KernelError, DirectoryError or ConfirmationPendingError; then nothing has changed
    */
-  apply(): Promise<InForce> {
+  apply(by: Caller = SERVICE): Promise<InForce> {
     return this.#inTurn(async () => {
       this.#trial.mustBeSettled()
-      return this.#enforce(await this.#prepare())
+      return this.#enforce(await this.#prepare(), by)
     })
   }
 
@@ -102,14 +111,14 @@ export class Controller {
    * The same, until it is confirmed: else it is taken back after so many seconds.
    * @throws what `apply` throws, and UnguardedError
    */
-  applyOnTrial(seconds: number): Promise<InForce> {
+  applyOnTrial(seconds: number, by: Caller = SERVICE): Promise<InForce> {
     return this.#inTurn(async () => {
       this.#trial.mustBeSettled()
       const compiled = await this.#prepare()
       const before = this.#inForce
       this.#before = before
       const applied = await this.#trial.begin(compiled.ruleset, seconds, before?.ruleset ?? null)
-      return this.#nowInForce(compiled, applied)
+      return this.#nowInForce(compiled, applied, by)
     })
   }
 
@@ -128,9 +137,10 @@ export class Controller {
           'the policies are those that were taken back; egress25 apply brings them into force',
         )
       }
-      if (pending === null) return this.#enforce(compiled)
+      if (pending === null) return this.#enforce(compiled, SERVICE)
       if (!this.#trial.isPending(compiled.ruleset)) this.#trial.mustBeSettled()
-      return this.#nowInForce(compiled, await this.#options.enforcer.applyUntilBoot(compiled.ruleset))
+      const applied = await this.#options.enforcer.applyUntilBoot(compiled.ruleset)
+      return this.#nowInForce(compiled, applied, SERVICE)
     })
   }
 
@@ -149,15 +159,15 @@ export class Controller {
   }
 
   /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
-  put(document: Document, mayGoAhead: Precondition, dryRun: boolean): Promise<Plan | null> {
-    return this.#change(document.kind, document.name, mayGoAhead, dryRun, (existing, textOf) =>
+  put(document: Document, change: Change): Promise<Plan | null> {
+    return this.#change(document.kind, document.name, change, (existing, textOf) =>
       putChange(existing, textOf, document),
     )
   }
 
   /** Removes a document. @throws what `apply` throws, and what the precondition throws */
-  delete(kind: Kind, name: string, mayGoAhead: Precondition, dryRun: boolean): Promise<Plan | null> {
-    return this.#change(kind, name, mayGoAhead, dryRun, (existing, textOf) =>
+  delete(kind: Kind, name: string, change: Change): Promise<Plan | null> {
+    return this.#change(kind, name, change, (existing, textOf) =>
       existing === null ? null : deleteChange(existing, textOf),
     )
   }
@@ -185,8 +195,7 @@ export class Controller {
   #change(
     kind: Kind,
     name: string,
-    mayGoAhead: Precondition,
-    dryRun: boolean,
+    { mayGoAhead, dryRun, by }: Change,
     plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
   ): Promise<Plan | null> {
     return this.#inTurn(async () => {
@@ -207,7 +216,7 @@ export class Controller {
       await this.#mustNotSmuggle(compiled)
       const staged = await stageChange(directory, change)
       try {
-        await this.#enforce(compiled)
+        await this.#enforce(compiled, by)
         await staged.commit()
         return null
       } catch (error) {
@@ -238,20 +247,20 @@ export class Controller {
     return makePlan(this.#inForce ?? NOTHING, after, now(), await triedSources(this.#inForce, enforcer))
   }
 
-  async #enforce(compiled: Compiled): Promise<InForce> {
+  async #enforce(compiled: Compiled, by: Caller): Promise<InForce> {
     const holdAgain = await this.#trial.release()
     try {
-      return this.#nowInForce(compiled, await this.#options.enforcer.apply(compiled.ruleset))
+      return this.#nowInForce(compiled, await this.#options.enforcer.apply(compiled.ruleset), by)
     } catch (error) {
       await holdAgain()
       throw error
     }
   }
 
-  #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied): InForce {
+  #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied, by: Caller): InForce {
     const before = this.#inForce?.applied.bootFileError ?? null
     this.#inForce = { loaded, model, ruleset, applied, time: this.#options.now() }
-    this.#options.onApplied?.(this.#inForce)
+    this.#options.onApplied?.(this.#inForce, by)
     this.#tellOfBootFile(before, applied.bootFileError)
     return this.#inForce
   }

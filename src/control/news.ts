@@ -13,6 +13,7 @@ import { inTransaction } from '../store/database.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Outbox } from '../store/outbox.ts'
 import type { Attempt } from '../watch/attempt.ts'
+import type { Caller } from './caller.ts'
 import type { Pending } from './confirmation.ts'
 import type { InForce } from './controller.ts'
 import type { EventLog } from './event-log.ts'
@@ -132,8 +133,11 @@ export class News implements MonitorLog {
     this.#log.error({ reason: error.message }, 'the kernel could not be asked')
   }
 
-  applied({ applied: { how, digest, elements, chains } }: InForce): void {
-    if (how !== 'unchanged') this.#events.publish('apply', { how, digest, elements, chains })
+  applied({ applied: { how, digest, elements, chains } }: InForce, by: Caller): void {
+    if (how === 'unchanged') return
+    const body = { how, digest, elements, chains, by: by.name }
+    this.#log.info({ ...body, request_id: by.requestId ?? undefined }, 'rules changed')
+    this.#events.publish('apply', body)
   }
 
   /** What is in force could not be kept for the next boot; null: it is kept, and was not before. */
