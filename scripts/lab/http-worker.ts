@@ -38,7 +38,7 @@ async function ask({ method, url, headers, body, timeoutMs }: Question): Promise
 async function untilOk({ url, timeoutMs }: { url: string; timeoutMs: number }): Promise<void> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(1_000) }).catch(() => null)
+    const answer = await fetch(url, { signal: AbortSignal.timeout(5_000) }).catch(() => null)
     await answer?.body?.cancel()
     if (answer?.status === 200) return
     if (Date.now() > deadline) throw new Error(`${url} does not answer 200 after ${timeoutMs} ms`)

@@ -22,7 +22,7 @@ export function openHttp(lab: Lab, namespace: string): Http {
   const worker = lab.worker<HttpHandlers>(namespace, new URL('http-worker.ts', import.meta.url))
   return {
     ask: (method, url, { body = null, headers = {} } = {}) =>
-      worker.call('ask', { method, url, headers, body, timeoutMs: 10_000 }),
+      worker.call('ask', { method, url, headers, body, timeoutMs: 60_000 }),
     untilOk: (url, timeoutMs) => worker.call('untilOk', { url, timeoutMs }),
     receive(port, secret, onDelivery) {
       worker.onTold((name, what) => {

@@ -79,7 +79,7 @@ export interface Sent {
 /** Sends one message with swaks, which is what a person would try it with. Waits at most 10 s. */
 export async function sendMail(lab: Lab, mail: Mail): Promise<Sent> {
   const started = performance.now()
-  const { code, stdout, stderr } = await lab.exec(mail.namespace, swaks(mail), { timeoutMs: 15_000 })
+  const { code, stdout, stderr } = await lab.exec(mail.namespace, swaks(mail), { timeoutMs: 60_000 })
   const transcript = stdout + stderr
   return {
     delivered: code === 0,

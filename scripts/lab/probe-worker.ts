@@ -52,10 +52,13 @@ function open(attempt: Attempt, onOpen: (socket: Socket) => void): Promise<Outco
   const { from, to, port, timeoutMs = 900 } = attempt
   return new Promise((resolve, reject) => {
     const socket = new Socket()
-    const timer = setTimeout(() => {
+    // When this process was held up, what has come meanwhile is looked at before it is called late.
+    const timer = setTimeout(() => setImmediate(setImmediate, late), timeoutMs)
+    const late = () => {
+      if (!socket.connecting) return
       socket.destroy()
       resolve('timeout')
-    }, timeoutMs)
+    }
     socket.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer)
       const outcome = outcomes[error.code ?? '']

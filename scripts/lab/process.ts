@@ -16,7 +16,7 @@ export interface StartOptions {
 }
 
 export interface RunOptions {
-  /** Milliseconds until the program and its children are killed and the call fails; default 10,000. */
+  /** Milliseconds until the program and its children are killed and the call fails; default 60,000. */
   readonly timeoutMs?: number
   /** Text for its standard input; default none. */
   readonly input?: string
@@ -39,7 +39,7 @@ export function start(argv: readonly string[], options: StartOptions = {}): Chil
 
 /** Runs `argv` to its end. Fails only when it cannot start or outlives its time, not on its exit status. */
 export function run(argv: readonly string[], options: RunOptions = {}): Promise<Output> {
-  const { timeoutMs = 10_000, input = '', ...where } = options
+  const { timeoutMs = 60_000, input = '', ...where } = options
   return new Promise((resolve, reject) => {
     const child = start(argv, where)
     const stdout = gather(child.stdout)

@@ -96,12 +96,12 @@ async function arena(lab: Lab, folder: string, close: () => Promise<void>): Prom
     async apply(ruleset) {
       await nft.apply(renderReplacement(ruleset).text)
       // What conntrack knows of earlier connections would decide about later ones with the same ports.
-      if (diverts) await inGateway(['conntrack', '-F'], { timeout: 10_000 })
+      if (diverts) await inGateway(['conntrack', '-F'], { timeout: 60_000 })
       diverts = ruleset.chains.some(({ base }) => base?.type === 'nat')
     },
     async counted(ruleset) {
       const argv = ['nft', '-j', 'list', 'table', 'inet', 'egress25'] as const
-      const { code, stdout, stderr } = await inGateway(argv, { timeout: 20_000 })
+      const { code, stdout, stderr } = await inGateway(argv, { timeout: 60_000 })
       if (code !== 0) throw new Error(stderr)
       const { nftables } = JSON.parse(stdout) as { nftables: { set?: ListedSet }[] }
       const elements = new Map(nftables.flatMap(({ set }) => (set ? [[set.name, set.elem ?? []]] : [])))

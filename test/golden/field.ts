@@ -97,7 +97,7 @@ async function field(lab: Lab, echo: boolean): Promise<Field> {
     },
     async counters(set) {
       const argv = ['nft', '-j', 'list', 'set', 'inet', 'egress25', set] as const
-      const { code, stdout, stderr } = await inGateway(argv, { timeout: 10_000 })
+      const { code, stdout, stderr } = await inGateway(argv, { timeout: 60_000 })
       if (code !== 0) throw new Error(stderr)
       const listing = JSON.parse(stdout) as { nftables: { set?: { elem?: CountedElement[] } }[] }
       const elements = listing.nftables.flatMap(({ set: one }) => one?.elem ?? [])

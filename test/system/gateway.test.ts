@@ -19,7 +19,7 @@ import { openNft } from '../../src/kernel/nft.ts'
 import type { Finding, Situation } from '../../src/kernel/preflight.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
-import { until } from './gateway.ts'
+import { PATIENCE, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -493,7 +493,7 @@ expires: ${time(started + 30 * DAY)}
       stdio: ['ignore', output, output],
     })
     closeSync(output)
-    await http.untilOk(`${API}/readyz`, 15_000)
+    await http.untilOk(`${API}/readyz`, PATIENCE)
     return service
   }
   const stop = async (service: ChildProcess) => {
@@ -504,7 +504,7 @@ expires: ${time(started + 30 * DAY)}
   const status = async () =>
     JSON.parse((await http.ask('GET', `${API}/v1/status`)).text) as { preflight: Finding[] }
   const command = (...args: string[]) =>
-    g.exec(g.gateway, [COMMAND, '-c', config, ...args], { timeoutMs: 30_000 })
+    g.exec(g.gateway, [COMMAND, '-c', config, ...args], { timeoutMs: 60_000 })
 
   // It takes ten seconds to give up, so it starts now, beside a lock that is not the service's.
   const elsewhere = join(directory, 'elsewhere.yaml')
@@ -591,7 +591,7 @@ expires: ${time(started + 30 * DAY)}
       body: { sources: ['100.64.12.7'], expires: time(ends + 3_600_000) },
     })
     t.equal(code, 200)
-    await until('the news', async () => deliveries.length >= 3, 15_000)
+    await until('the news', async () => deliveries.length >= 3)
     t.same(
       deliveries.slice(2).map(({ body }) => JSON.parse(body).exemption),
       [

@@ -52,10 +52,13 @@ export interface Gateway {
   log(): Promise<string>
 }
 
+/** Milliseconds after which something does not happen any more; a busy machine may take long. */
+export const PATIENCE = 60_000
+
 export async function until<T>(
   what: string,
   ask: () => Promise<T | null | undefined | false>,
-  timeout = 5_000,
+  timeout = PATIENCE,
 ): Promise<T> {
   for (const deadline = performance.now() + timeout; ; ) {
     const found = await ask()
@@ -121,7 +124,7 @@ export async function gateway(
         env,
       })
       closeSync(output)
-      await http.untilOk(`${API}${answersAt}`, 10_000)
+      await http.untilOk(`${API}${answersAt}`, PATIENCE)
       return service
     },
     stop(service, signal = 'SIGTERM') {

@@ -103,7 +103,7 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
   const switchOff = () => {
     power?.kill('SIGKILL')
     power = null
-    for (const deadline = Date.now() + 10_000; ; ) {
+    for (const deadline = Date.now() + 60_000; ; ) {
       const done = spawnSync('unshare', ['--mount', 'sh', '-c', REMOVE_CGROUP, 'machine', base])
       if (done.status === 0) return
       if (Date.now() > deadline) throw new Error(`the machine's cgroup stays: ${done.stderr}`)
@@ -134,7 +134,7 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
       switchOff()
       await lab.exec(lab.gateway, ['nft', 'flush', 'ruleset'])
     },
-    run: (argv, timeoutMs = 20_000) =>
+    run: (argv, timeoutMs = 60_000) =>
       run(['nsenter', '--target', `${init}`, '--all', '--root', '--wd', ...argv], { timeoutMs }),
     async mustRun(argv, timeoutMs) {
       const { code, stdout, stderr } = await self.run(argv, timeoutMs)

@@ -58,7 +58,7 @@ async function folder(test: Test): Promise<string> {
 async function until<T>(
   what: string,
   ask: () => Promise<T | null | undefined | false>,
-  timeout = 15_000,
+  timeout = 60_000,
 ): Promise<T> {
   for (const deadline = Date.now() + timeout; ; await wait(50)) {
     const found = await ask()
