@@ -4,6 +4,13 @@ import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
+import {
+  ALERT_FORMATS,
+  AlertsSchema,
+  alertProblems,
+  buildAlerts,
+  type ChannelConfig,
+} from './config/alerts.ts'
 import { type Diagnostic, diagnostic } from './policy/diagnostic.ts'
 import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
@@ -14,16 +21,6 @@ export const DEFAULT_CONFIG_FILE = '/etc/egress25/egress25.yaml'
 const section = <T extends Parameters<typeof Type.Object>[0]>(properties: T) =>
   Type.Optional(Type.Object(properties, { additionalProperties: false }))
 const text = (format: string, maxLength = 500) => Type.String({ format, minLength: 1, maxLength })
-
-const ChannelSchema = Type.Object(
-  {
-    name: text('name', 48),
-    type: Type.Enum(['webhook']),
-    url: text('http-url', 2_000),
-    secret_file: Type.Optional(text('absolute-path')),
-  },
-  { additionalProperties: false },
-)
 
 const ConfigSchema = Type.Object(
   {
@@ -45,12 +42,10 @@ const ConfigSchema = Type.Object(
     exemptions: section({ announce: Type.Optional(Type.Array(text('duration'), { maxItems: 16 })) }),
     // Nothing can name the machine behind an address yet; an entry would be silently useless.
     subscribers: Type.Optional(Type.Array(Type.Object({}), { maxItems: 0 })),
-    alerts: Type.Optional(Type.Array(ChannelSchema, { maxItems: 32 })),
+    alerts: AlertsSchema,
   },
   { additionalProperties: false },
 )
-
-export type Channel = Static<typeof ChannelSchema>
 
 export type Listen =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
@@ -68,7 +63,7 @@ export interface Config {
   readonly retainDetail: number
   /** How long before their end exemptions are announced, the longest first. */
   readonly announce: readonly Lead[]
-  readonly channels: readonly Channel[]
+  readonly channels: readonly ChannelConfig[]
 }
 
 export interface Lead {
@@ -89,6 +84,7 @@ export class ConfigError extends Error {
 
 const CONFIG_FORMATS = {
   ...FORMATS,
+  ...ALERT_FORMATS,
   'absolute-path': (value: string) =>
     fault(value.startsWith('/'), `${quote(value)} must be an absolute path`),
   interface: (value: string) =>
@@ -132,7 +128,12 @@ export function parseConfig(path: string, written: string): Config {
   const found = [...diagnostics]
   if (second !== undefined)
     found.push(diagnostic(second.origin, 'not-a-document', 'one document is enough here'))
-  for (const { code, message, ...place } of checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)) {
+  const problems = checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)
+  if (problems.length === 0) {
+    const { alerts = [] } = (document?.value ?? {}) as Static<typeof ConfigSchema>
+    problems.push(...alertProblems(alerts).map((one) => ({ ...one, pointer: `/alerts${one.pointer}` })))
+  }
+  for (const { code, message, ...place } of problems) {
     const origin = document?.locate(place) ?? { file: path, line: 1, column: 1 }
     found.push(diagnostic(origin, code, message))
   }
@@ -158,7 +159,7 @@ function build(written: Static<typeof ConfigSchema>): Config {
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
     retainDetail: parseDuration(state?.retain_detail ?? '1d') ?? 0,
     announce: buildLeads(exemptions?.announce ?? ['7d', '1d']),
-    channels: alerts ?? [],
+    channels: buildAlerts(alerts ?? []),
   }
 }
 

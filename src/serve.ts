@@ -48,7 +48,7 @@ const SERVICE_LOCK = 'service.lock'
  */
 export async function serve(configFile: string | null): Promise<Exit> {
   const config = await readConfig(configFile)
-  const channels = await openChannels(config)
+  const channels = await openChannels(config.channels, config.gateway)
   await mkdir(config.stateDirectory, { recursive: true }).catch(unusable(config.stateDirectory))
   await keepLock(join(config.stateDirectory, SERVICE_LOCK)).catch(inUse(config.stateDirectory))
   const log = pino({ name: 'egress25', base: { gateway: config.gateway } })

@@ -2,13 +2,9 @@
  * Carries messages from the outbox to their channels: each channel by itself and in order, so that a dead one delays
  * nobody else; a message leaves the outbox only when it has arrived.
  */
-import type { Outbox } from '../store/outbox.ts'
-
-export interface Channel {
-  readonly name: string
-  /** @throws Error when the message has not arrived */
-  send(message: { body: string; key: string }): Promise<void>
-}
+import type { Outbox, OutboxEntry } from '../store/outbox.ts'
+import type { Channel } from './channel.ts'
+import type { Message } from './message.ts'
 
 export interface DispatcherOptions {
   readonly outbox: Outbox
@@ -17,6 +13,7 @@ export interface DispatcherOptions {
   readonly onFailed: (channel: string, error: Error, retryIn: number) => void
 }
 
+const TIMEOUT = 10_000
 const FIRST_RETRY = 500
 const LONGEST_RETRY = 300_000
 
@@ -56,7 +53,7 @@ export class Dispatcher {
           return
         }
         try {
-          await channel.send(entry)
+          await channel.deliver(messageOf(entry), AbortSignal.timeout(TIMEOUT))
         } catch (error) {
           if (this.#stopped) return
           const retryIn = pause(entry.tries)
@@ -86,4 +83,8 @@ export class Dispatcher {
 function pause(tries: number): number {
   const longest = Math.min(FIRST_RETRY * 2 ** tries, LONGEST_RETRY)
   return Math.round(longest * (0.5 + Math.random() / 2))
+}
+
+function messageOf({ key, body }: OutboxEntry): Message {
+  return { key, body: JSON.parse(body) } as Message
 }

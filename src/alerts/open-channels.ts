@@ -1,25 +1,28 @@
-/** From the configured channels to ones that can send. */
+/** From the configured channels to ones that can deliver. */
 import { readFile } from 'node:fs/promises'
-import { type Config, ConfigError } from '../config.ts'
-import type { Channel } from './dispatcher.ts'
-import { postWebhook } from './webhook.ts'
+import type { ChannelConfig } from '../config/alerts.ts'
+import { ConfigError } from '../config.ts'
+import type { Channel } from './channel.ts'
+import { CHANNEL_TYPES } from './channel-types.ts'
 
 /**
  * Secrets are read once, at start, while the service may still read them.
  * @throws ConfigError when one cannot be read
  */
-export async function openChannels({ channels }: Pick<Config, 'channels'>): Promise<Channel[]> {
-  return Promise.all(
-    channels.map(async ({ name, url, secret_file }) => {
-      const secret =
-        secret_file === undefined
-          ? null
-          : (
-              await readFile(secret_file, 'utf8').catch((error: Error) => {
-                throw new ConfigError(`cannot read the secret of channel ${name}: ${error.message}`)
-              })
-            ).trim()
-      return { name, send: (message) => postWebhook({ url, secret }, message) } satisfies Channel
-    }),
-  )
+export function openChannels(channels: readonly ChannelConfig[], gateway: string): Promise<Channel[]> {
+  return Promise.all(channels.map((config) => openChannel(config, gateway)))
+}
+
+/** @throws ConfigError when it cannot be opened as it is configured */
+export async function openChannel({ name, type, fields }: ChannelConfig, gateway: string): Promise<Channel> {
+  const found = CHANNEL_TYPES.find((one) => one.type === type)
+  if (found === undefined) throw new ConfigError(`there are no channels of the type ${type}`)
+  return found.open({ ...fields, name }, { gateway, readSecret: (path) => readSecret(name, path) })
+}
+
+async function readSecret(name: string, path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((error: Error) => {
+    throw new ConfigError(`cannot read the secret of channel ${name}: ${error.message}`)
+  })
+  return text.trim()
 }

@@ -14,6 +14,9 @@ interface Shape {
   readonly type?: 'object' | 'array' | 'string' | 'integer' | 'boolean'
   readonly const?: unknown
   readonly enum?: readonly string[]
+  /** One of these mappings: the one whose property of that name has the value (OpenAPI 3.1, `discriminator`). */
+  readonly anyOf?: readonly Shape[]
+  readonly discriminator?: { readonly propertyName: string }
   readonly format?: string
   readonly properties?: Readonly<Record<string, Shape>>
   readonly required?: readonly string[]
@@ -62,6 +65,10 @@ function visit(shape: Shape, value: unknown, pointer: string, check: Check): voi
     }
     return
   }
+  if (shape.anyOf !== undefined) {
+    visitChoice(shape, value, pointer, check)
+    return
+  }
   switch (shape.type) {
     case 'object':
       if (isMapping(value)) visitMapping(shape, value, pointer, check)
@@ -93,6 +100,22 @@ function visit(shape: Shape, value: unknown, pointer: string, check: Check): voi
     default:
       throw new TypeError(`no rule for the schema at ${pointer || 'the root'}`)
   }
+}
+
+function visitChoice(
+  { anyOf = [], discriminator }: Shape,
+  value: unknown,
+  pointer: string,
+  check: Check,
+): void {
+  const key = discriminator?.propertyName ?? ''
+  const known = anyOf.map((one) => String(one.properties?.[key]?.const))
+  const chosen = isMapping(value) && Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined
+  const found = anyOf[known.indexOf(chosen as string)]
+  // Without it nothing else can be said of a mapping.
+  const choice: Shape = { type: 'object', properties: { [key]: { enum: known } }, required: [key] }
+  if (found !== undefined || !isMapping(value)) visit(found ?? choice, value, pointer, check)
+  else visit(choice, chosen === undefined ? {} : { [key]: chosen }, pointer, check)
 }
 
 function visitMapping(shape: Shape, value: object, pointer: string, check: Check): void {

@@ -7,9 +7,12 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t, { type Test } from 'tap'
 import { parse } from 'yaml'
+import { PermanentError, RetryableError } from '../../src/alerts/channel.ts'
 import { Dispatcher } from '../../src/alerts/dispatcher.ts'
+import type { Message } from '../../src/alerts/message.ts'
+import { openChannel } from '../../src/alerts/open-channels.ts'
 import { sign } from '../../src/alerts/signature.ts'
-import { postWebhook } from '../../src/alerts/webhook.ts'
+import { buildAlerts } from '../../src/config/alerts.ts'
 import { type ConfigError, parseConfig } from '../../src/config.ts'
 import type { Incident } from '../../src/detect/incident.ts'
 import { stageFile, writeFileAtomically } from '../../src/kernel/atomic-file.ts'
@@ -228,6 +231,11 @@ t.test('configuration', async (t) => {
       'subscribers: [{ type: kea }]',
       'alerts: [{ name: a, type: pigeon, url: "http://127.0.0.1/" }]',
       'alerts: [{ name: a, type: webhook, url: "file:///etc/passwd" }]',
+      'alerts: [{ name: a, type: webhook, url: "http://h/", limit: lots }]',
+      'alerts: [{ name: a, type: webhook, url: "http://h/", quiet_hours: { from: "22:00", to: "24:00" } }]',
+      'alerts: [{ name: a, type: webhook, url: "http://h/", quiet_hours: { from: "22:00", to: "06:00", zone: Mars } }]',
+      'alerts: [{ name: a }]',
+      'alerts: [{ name: a, type: webhook, url: "http://h/" }, { name: a, type: webhook, url: "http://h/" }]',
       'firewall: { outside_interfaces: ["eth0; drop"] }',
       'firewall: { tracked_sources: "65536" }',
       'api: { listen: ["192.0.2.1:7025"] }',
@@ -370,24 +378,48 @@ async function receiver(
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, received }
 }
 
+/** A webhook as it is configured. */
+const hook = async (test: Test, url: string, name = 'hook') => {
+  const secret_file = join(await directory(test, { secret: 'sesame\n' }), 'secret')
+  const [config] = buildAlerts([{ name, type: 'webhook', url, secret_file }])
+  if (config === undefined) throw new Error('no channel')
+  return openChannel(config, 'gw1')
+}
+const message = (key: string) => ({ key, body: { event: 'test', key } }) as unknown as Message
+const never = new AbortController().signal
+
 t.test('webhooks', async (t) => {
   t.test('signed, with a key by which a repetition is known', async (t) => {
     const { url, received } = await receiver(t, (_, response) => response.end())
-    await postWebhook({ url, secret: 'sesame' }, { body: '{"a":1}', key: 'k1' })
+    await (await hook(t, url)).deliver(message('k1'), never)
     const { headers, body = '' } = received[0] ?? {}
+    t.equal(body, '{"event":"test","key":"k1"}')
     const [, time, hex] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(headers?.['egress25-signature'])) ?? []
     t.equal(hex, createHmac('sha256', 'sesame').update(`${time}.${body}`).digest('hex'))
     t.ok(Math.abs(Number(time) - Date.now() / 1000) < 60)
     t.equal(headers?.['idempotency-key'], 'k1')
-    t.equal(sign('{"a":1}', 'sesame', Number(time) * 1000 + 999), `t=${time},v1=${hex}`)
+    t.equal(sign(body, 'sesame', Number(time) * 1000 + 999), `t=${time},v1=${hex}`)
   })
   t.test('anything but 2xx has not arrived; a redirect is not followed', async (t) => {
     const { url, received } = await receiver(t, (_, response, nth) => {
-      response.writeHead(nth === 1 ? 500 : 302, { location: 'http://127.0.0.1:9/' }).end()
+      const [status = 500, headers] = [
+        [500],
+        [302, { location: 'http://127.0.0.1:9/' }],
+        [429, { 'retry-after': '7' }],
+        [503, { 'retry-after': new Date(Date.now() + 60_000).toUTCString() }],
+        [400],
+      ][nth - 1] as [number, Record<string, string>]
+      response.writeHead(status, headers).end()
     })
-    await t.rejects(postWebhook({ url, secret: null }, { body: '{}', key: 'k' }))
-    await t.rejects(postWebhook({ url, secret: null }, { body: '{}', key: 'k' }))
-    t.equal(received.length, 2)
+    const channel = await hook(t, url)
+    await t.rejects(channel.deliver(message('k'), never), { message: /500/, retryAfter: null })
+    await t.rejects(channel.deliver(message('k'), never), { message: /302/, retryAfter: null })
+    await t.rejects(channel.deliver(message('k'), never), { message: /429/, retryAfter: 7 })
+    const failure = () => channel.deliver(message('k'), never).catch((error) => error)
+    const later = await failure()
+    t.ok(later instanceof RetryableError && later.retryAfter !== null && later.retryAfter > 0)
+    t.ok((await failure()) instanceof PermanentError)
+    t.equal(received.length, 5)
   })
 })
 
@@ -417,13 +449,7 @@ t.test('the dispatcher', async (t) => {
     let sent = 0
     const dispatcher = new Dispatcher({
       outbox,
-      channels: [
-        {
-          name: 'dead',
-          send: () => postWebhook({ url: 'http://127.0.0.1:9/', secret: null }, { body: '', key: '' }),
-        },
-        { name: 'good', send: (message) => postWebhook({ url, secret: null }, message) },
-      ],
+      channels: [await hook(t, 'http://127.0.0.1:9/', 'dead'), await hook(t, url, 'good')],
       onSent: () => {
         if (++sent === 3) resolve()
       },

@@ -1,0 +1,8 @@
+/**
+ * Every type of channel. Each loads what it needs when it is opened, and not before: commands that send nothing read this
+ * as well.
+ */
+import type { ChannelType } from './channel.ts'
+import { webhook } from './channels/webhook.ts'
+
+export const CHANNEL_TYPES: readonly ChannelType[] = [webhook]
