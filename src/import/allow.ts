@@ -6,14 +6,13 @@
  * relay. Single addresses that governed sources may reach are a relay with clients where they may themselves send to
  * anywhere, and an exemption with destinations otherwise, as networks are.
  */
-import { addressBits, type Family, formatPrefix, type Prefix } from '../policy/prefix.ts'
+import { addressBits, FAMILIES, type Family, formatPrefix, type Prefix } from '../policy/prefix.ts'
 import type { FamilyGoverned } from './govern.ts'
 import type { Decided } from './interpret.ts'
 import type { FamilyPicture } from './picture.ts'
 import {
   complement,
   equal,
-  FAMILIES,
   isEverything,
   NONE,
   prefixesOf,

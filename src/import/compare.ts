@@ -4,10 +4,10 @@
  */
 import { type Decision, decide } from '../policy/decide.ts'
 import type { Model } from '../policy/model.ts'
-import { type Family, formatAddress, formatPrefix, type Prefix } from '../policy/prefix.ts'
+import { FAMILIES, type Family, formatAddress, formatPrefix, type Prefix } from '../policy/prefix.ts'
 import { type Evaluation, evaluate } from './evaluate.ts'
 import type { Picture } from './picture.ts'
-import { addressOf, everything, FAMILIES, includes, type Ranges, rangeOf, type Space } from './ranges.ts'
+import { addressOf, everything, includes, type Ranges, rangeOf, type Space } from './ranges.ts'
 import { Budget } from './region.ts'
 import { type Remarks, shown } from './remark.ts'
 import type { Condition, Context, Firewall } from './rule.ts'

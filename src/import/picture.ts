@@ -2,21 +2,23 @@
  * Which hooks, interfaces and users the old rules know, and what they mean together: egress25 has one set of policies
  * for all of them, and says in the gateway's configuration where it holds.
  */
-import type { Family } from '../policy/prefix.ts'
-import { notForMail, type Settled, settle, tellAll } from './doubts.ts'
-import { type Decided, interpret } from './interpret.ts'
-import { complement, FAMILIES, type Ranges, type Space } from './ranges.ts'
+import { FAMILIES, type Family } from '../policy/prefix.ts'
+import { notForMail, tellAll } from './doubts.ts'
+import type { Decided } from './interpret.ts'
+import { namesInRules } from './names-in-rules.ts'
+import { complement, type Ranges, type Space } from './ranges.ts'
 import {
   type Budget,
-  compact,
   EMPTY,
   intersectRegions,
   joinRegions,
   type Region,
+  regionOf,
   subtractRegions,
 } from './region.ts'
 import type { Remarks } from './remark.ts'
-import type { Condition, Context, Firewall } from './rule.ts'
+import type { Context, Firewall } from './rule.ts'
+import { Settlements } from './settlements.ts'
 import type { Units } from './units.ts'
 
 export interface FamilyPicture {
@@ -41,8 +43,6 @@ export interface Picture {
 const MOST_INTERFACES = 16
 const MOST_USERS = 64
 
-type Settlement = Readonly<Record<Family, Settled>>
-
 /** @param local the gateway's own addresses; null: not known */
 export function drawPicture(
   firewall: Firewall,
@@ -56,24 +56,22 @@ export function drawPicture(
 
 class Drawing {
   readonly #firewall: Firewall
-  readonly #units: Units
   readonly #local: Space | null
   readonly #budget: Budget
   readonly #remarks: Remarks
-  readonly #known = new Map<string, Settlement>()
-  readonly #kept = new Map<string, Settlement>()
-  #interfaces: readonly string[] = []
+  readonly #settlements: Settlements
+  readonly #interfaces: readonly string[]
 
   constructor(firewall: Firewall, units: Units, local: Space | null, budget: Budget, remarks: Remarks) {
     this.#firewall = firewall
-    this.#units = units
     this.#local = local
     this.#budget = budget
     this.#remarks = remarks
+    this.#interfaces = namesInRules(firewall, 'leaves-by', MOST_INTERFACES, remarks)
+    this.#settlements = new Settlements(firewall, units, this.#interfaces, budget, remarks)
   }
 
   draw(): Picture {
-    this.#interfaces = this.#names('leaves-by', MOST_INTERFACES)
     const interfaces = this.#interfaces
     const forward = this.#hook('forward', interfaces)
     const output = this.#hook('output', interfaces)
@@ -82,7 +80,7 @@ class Drawing {
     // Also of circumstances that came to nothing: a block that could not be read may be why.
     for (const hook of ['forward', 'output'] as const) {
       for (const leavesBy of [null, ...interfaces]) {
-        const settlement = this.#settled({ hook, leavesBy, user: null })
+        const settlement = this.#settlements.settled({ hook, leavesBy, user: null })
         for (const family of FAMILIES) tellAll(this.#remarks, settlement[family].remarks)
       }
     }
@@ -97,7 +95,7 @@ class Drawing {
       hooks,
       outside,
       contexts: [...contexts, ...users.contexts],
-      ignored: (context, family) => this.#adopted(context)[family].ignored,
+      ignored: (context, family) => this.#settlements.adopted(context)[family].ignored,
       families,
       users: users.names,
     }
@@ -109,7 +107,7 @@ class Drawing {
     const elsewhere = at(null)
     const more = interfaces.filter((name) => this.#differ(elsewhere, at(name)))
     if (more.length === 0) return this.#view(hook, [], [elsewhere])
-    const general = FAMILIES.flatMap((family) => this.#adopted(elsewhere)[family].blocked)
+    const general = FAMILIES.flatMap((family) => this.#settlements.adopted(elsewhere)[family].blocked)
     if (general.some(({ specific }) => specific)) {
       return this.#view(hook, [], [elsewhere, ...more.map(at)])
     }
@@ -119,7 +117,11 @@ class Drawing {
 
   #differ(a: Context, b: Context): boolean {
     return FAMILIES.some(
-      (family) => !this.#sameBlocks(this.#adopted(a)[family].blocked, this.#adopted(b)[family].blocked),
+      (family) =>
+        !this.#sameBlocks(
+          this.#settlements.adopted(a)[family].blocked,
+          this.#settlements.adopted(b)[family].blocked,
+        ),
     )
   }
 
@@ -133,7 +135,7 @@ class Drawing {
     let taken = EMPTY
     let undecided = EMPTY
     for (const context of contexts) {
-      const settled = this.#adopted(context)[family]
+      const settled = this.#settlements.adopted(context)[family]
       for (const block of settled.blocked) {
         const region = subtractRegions(block.region, taken, this.#budget)
         if (region.length > 0) blocked.push({ ...block, region })
@@ -142,7 +144,7 @@ class Drawing {
       undecided = this.#together(undecided, settled.undecided)
     }
     const [first] = contexts
-    const allowed = first === undefined ? [] : this.#adopted(first)[family].allowed
+    const allowed = first === undefined ? [] : this.#settlements.adopted(first)[family].allowed
     if (contexts.length === 1) return { family, blocked, allowed, undecided }
     return {
       family,
@@ -255,7 +257,7 @@ class Drawing {
       ? leaving.map((leavesBy): Context => ({ hook: 'output', leavesBy, user: null }))
       : []
     const everybody = FAMILIES.map((family) => this.#merged(base, family))
-    for (const user of this.#names('user', MOST_USERS)) {
+    for (const user of namesInRules(this.#firewall, 'user', MOST_USERS, this.#remarks)) {
       this.#tellBlockedUser(user)
       if (base.length === 0) continue
       const own = base.map((context) => ({ ...context, user }))
@@ -278,9 +280,9 @@ class Drawing {
       const everybody: Context = { hook: 'output', leavesBy, user: null }
       const own: Context = { ...everybody, user }
       for (const family of FAMILIES) {
-        tellAll(this.#remarks, this.#settled(own)[family].remarks)
-        const others = regionOf(this.#adopted(everybody)[family].blocked, this.#budget)
-        for (const { unit, region } of this.#adopted(own)[family].blocked) {
+        tellAll(this.#remarks, this.#settlements.settled(own)[family].remarks)
+        const others = regionOf(this.#settlements.adopted(everybody)[family].blocked, this.#budget)
+        for (const { unit, region } of this.#settlements.adopted(own)[family].blocked) {
           if (subtractRegions(region, others, this.#budget).length === 0) continue
           const { where, text } = unit.rule
           const message = `the user ${user} is blocked where others are not, and is let through now: ${text}`
@@ -288,80 +290,6 @@ class Drawing {
         }
       }
     }
-  }
-
-  #names(is: 'leaves-by' | 'user', most: number): string[] {
-    const found = new Set<string>()
-    for (const { rules } of this.#firewall.chains.values()) {
-      for (const { conditions } of rules) {
-        if (conditions.some((condition) => condition.is === 'never')) continue
-        for (const condition of conditions) {
-          if (condition.is !== is) continue
-          const names = condition.is === 'user' ? condition.users : namesOf(condition)
-          for (const name of names) if (name !== 'lo') found.add(name)
-        }
-      }
-    }
-    if (found.size > most) {
-      const what = is === 'user' ? 'users' : 'interfaces'
-      const message = `of ${found.size} ${what} in the rules only ${most} were looked at`
-      this.#remarks.add('error', 'not-translated', '', message)
-    }
-    return [...found].slice(0, most)
-  }
-
-  #settled(context: Context): Settlement {
-    const key = keyOf(context)
-    const known = this.#known.get(key)
-    if (known !== undefined) return known
-    const of = (family: Family) =>
-      settle(interpret(this.#firewall, this.#units, context, family, this.#budget), this.#budget)
-    const settlement = { 4: of(4), 6: of(6) }
-    this.#known.set(key, settlement)
-    return settlement
-  }
-
-  /**
-   * A general block becomes a policy only where it holds whatever interface a packet leaves by: else it is about the
-   * network, not about mail.
-   */
-  #adopted(context: Context): Settlement {
-    if (this.#interfaces.length === 0) return this.#settled(context)
-    const key = keyOf(context)
-    const known = this.#kept.get(key)
-    if (known !== undefined) return known
-    const all = [null, ...this.#interfaces].map((leavesBy) => this.#settled({ ...context, leavesBy }))
-    const of = (family: Family): Settled => {
-      const settled = this.#settled(context)[family]
-      const general = settled.blocked.filter(({ specific }) => !specific)
-      if (general.length === 0) return settled
-      let common: Region = regionOf(general, this.#budget)
-      for (const other of all) {
-        const there = regionOf(
-          other[family].blocked.filter(({ specific }) => !specific),
-          this.#budget,
-        )
-        common = intersectRegions(common, there, this.#budget)
-      }
-      let { ignored } = settled
-      const allowed = [...settled.allowed]
-      const blocked = settled.blocked.flatMap((block) => {
-        if (block.specific) return [block]
-        const region = intersectRegions(block.region, common, this.#budget)
-        const left = subtractRegions(block.region, common, this.#budget)
-        ignored = [...ignored, ...left]
-        if (left.length > 0) {
-          tellAll(this.#remarks, [notForMail(block.unit.rule)])
-          // Left to the old rules, so none of the documents may block it where they do not.
-          allowed.push({ ...block, outcome: 'allow', region: left })
-        }
-        return region.length > 0 ? [{ ...block, region }] : []
-      })
-      return { ...settled, blocked, allowed, ignored }
-    }
-    const settlement = { 4: of(4), 6: of(6) }
-    this.#kept.set(key, settlement)
-    return settlement
   }
 
   #tellSettings(hooks: readonly string[], outside: readonly string[]): void {
@@ -387,20 +315,4 @@ interface HookView {
   readonly contexts: readonly Context[]
   readonly families: readonly FamilyPicture[]
   readonly blocks: boolean
-}
-
-function keyOf({ hook, leavesBy, user }: Context): string {
-  return JSON.stringify([hook, leavesBy, user])
-}
-
-function namesOf(condition: Condition): readonly string[] {
-  return condition.is === 'leaves-by' ? condition.names : []
-}
-
-/** Of several that do not overlap. */
-export function regionOf(decided: readonly Decided[], budget: Budget): Region {
-  return compact(
-    decided.flatMap(({ region }) => region),
-    budget,
-  )
 }

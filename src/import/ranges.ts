@@ -22,8 +22,6 @@ export const NONE: Ranges = Object.freeze([])
 const ALL_4: Ranges = Object.freeze([{ first: 0n, last: (1n << 32n) - 1n }])
 const ALL_6: Ranges = Object.freeze([{ first: 0n, last: (1n << 128n) - 1n }])
 
-export const FAMILIES = [4, 6] as const
-
 export function everything(family: Family): Ranges {
   return family === 4 ? ALL_4 : ALL_6
 }

@@ -122,3 +122,11 @@ export function sourcesOf(region: Region): Ranges {
   if (first === undefined) return NONE
   return others.length === 0 ? first.source : normalise(region.flatMap(({ source }) => source))
 }
+
+/** The regions of several decisions together; they do not overlap. */
+export function regionOf(decided: readonly { readonly region: Region }[], budget: Budget): Region {
+  return compact(
+    decided.flatMap(({ region }) => region),
+    budget,
+  )
+}
