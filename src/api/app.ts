@@ -1,7 +1,8 @@
 /** The control API as a Fastify instance, apart from any socket. */
 import helmet from '@fastify/helmet'
-import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
+import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
 import { parseYaml } from '../policy/yaml-source.ts'
+import { applyRoutes } from './apply.ts'
 import { attemptRoutes } from './attempts.ts'
 import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
@@ -10,13 +11,15 @@ import { eventRoutes } from './events.ts'
 import { explainRoutes } from './explain.ts'
 import { identify, requestId } from './identify.ts'
 import { incidentRoutes } from './incidents.ts'
+import { describe } from './openapi.ts'
 import { ApiError, sendProblem } from './problem.ts'
+import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
 import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
 
 const BODY_LIMIT = 1024 * 1024
 
-export async function createApp(context: Context, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+export async function createApp(context: Context, logger: FastifyBaseLogger): Promise<Api> {
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: BODY_LIMIT,
@@ -28,7 +31,9 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     genReqId: requestId,
     // Scrapes and health checks would drown everything else; what changes something is logged below.
     logController: new LogController({ disableRequestLogging: true }),
-  })
+  }).withTypeProvider<TypeBoxProvider>()
+  // As the handlers say: a serialiser made from a schema would drop what that does not name.
+  app.setSerializerCompiler(() => JSON.stringify)
   // Nothing here is meant to be rendered, and the transport is the operator's choice.
   await app.register(helmet, {
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
@@ -56,13 +61,18 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     ),
   )
   app.addHook('onRequest', () => context.ready)
-  statusRoutes(app, context)
-  documentRoutes(app, context)
-  explainRoutes(app, context)
-  incidentRoutes(app, context)
-  eventRoutes(app, context)
-  attemptRoutes(app, context)
-  sourceRoutes(app, context)
+  await describe(app)
+  const all: readonly Routes<Context>[] = [
+    statusRoutes,
+    documentRoutes,
+    applyRoutes,
+    explainRoutes,
+    incidentRoutes,
+    eventRoutes,
+    attemptRoutes,
+    sourceRoutes,
+  ]
+  for (const routes of all) await addRoutes(app, routes, context)
   return app
 }
 

@@ -1,21 +1,31 @@
 /** `/v1/attempts`: the latest attempts one by one, and `/v1/attempts/series`: how many there were over time. */
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import { formatPrefix, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import type { RecentAttempt } from '../store/attempts-query.ts'
-import type { Verdict } from '../watch/attempt.ts'
 import type { Context } from './context.ts'
-import { pointBody, readSpan, readTime, SpanQuery, seriesSpan, wrong } from './history-query.ts'
+import {
+  PointSchema,
+  pointBody,
+  readSpan,
+  readTime,
+  SpanQuery,
+  StepSchema,
+  seriesSpan,
+  wrong,
+} from './history-query.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
+import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
-const Name = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$' })
+export const VERDICTS = ['block', 'redirect', 'observe', 'allow'] as const
+
 const ListQuery = Type.Object(
   {
     ...PageQuery.properties,
     source: Type.Optional(Type.String({ maxLength: 64 })),
     policy: Type.Optional(Name),
-    verdict: Type.Optional(Type.Enum(['block', 'redirect', 'observe', 'allow'])),
+    verdict: Type.Optional(oneOf(VERDICTS)),
     since: Type.Optional(Type.String({ maxLength: 40 })),
     until: Type.Optional(Type.String({ maxLength: 40 })),
   },
@@ -26,15 +36,40 @@ const SeriesQuery = Type.Object(
     ...SpanQuery.properties,
     source: Type.Optional(Type.String({ maxLength: 64 })),
     policy: Type.Optional(Name),
-    step: Type.Optional(Type.Enum(['minute', 'hour', 'day', 'week'])),
+    step: Type.Optional(StepSchema),
   },
   { additionalProperties: false },
 )
 
-export function attemptRoutes(app: FastifyInstance, { history, retain }: Context): void {
-  app.get<{ Querystring: Static<typeof ListQuery> }>(
+export const AttemptSchema = object(
+  {
+    time: Time,
+    source: Text,
+    source_port: Type.Integer({ minimum: 0, maximum: 65_535, description: 'RFC 6302' }),
+    destination: Text,
+    interface: nullable(Text),
+    policy: nullable(Name),
+    verdict: oneOf(VERDICTS),
+    because: nullable(oneOf(['relay', 'exemption'])),
+    uid: nullable(Type.Integer({ description: 'of a user of the gateway itself' })),
+    mac: nullable(Text),
+  },
+  { title: 'Attempt', description: 'one SYN to port 25' },
+)
+
+export const attemptRoutes: Routes<Context> = (app, { history, retain }) => {
+  app.get(
     '/v1/attempts',
-    { schema: { querystring: ListQuery } },
+    {
+      schema: {
+        operationId: 'listAttempts',
+        summary: 'Attempts one by one, the latest first',
+        tags: ['attempts'],
+        querystring: ListQuery,
+        response: { 200: pageOf(AttemptSchema, 'a page of attempts') },
+      },
+      config: { access: 'viewer', problems: ['history-unavailable'] },
+    },
     ({ query }) => {
       const { source, policy, verdict, since, until } = query
       const limit = limitOf(query)
@@ -43,7 +78,7 @@ export function attemptRoutes(app: FastifyInstance, { history, retain }: Context
         limit: limit + 1,
         ...(source === undefined ? {} : { source: readSource(source) }),
         ...(policy === undefined ? {} : { policy }),
-        ...(verdict === undefined ? {} : { verdict: verdict as Verdict }),
+        ...(verdict === undefined ? {} : { verdict }),
         ...(since === undefined ? {} : { since: readTime(since, 'since') }),
         ...(until === undefined ? {} : { until: readTime(until, 'until') }),
         ...(before === null ? {} : { before }),
@@ -53,14 +88,25 @@ export function attemptRoutes(app: FastifyInstance, { history, retain }: Context
     },
   )
 
-  app.get<{ Querystring: Static<typeof SeriesQuery> }>(
+  app.get(
     '/v1/attempts/series',
-    { schema: { querystring: SeriesQuery } },
+    {
+      schema: {
+        operationId: 'getSeries',
+        summary: 'How many attempts there were over time',
+        tags: ['attempts'],
+        querystring: SeriesQuery,
+        response: {
+          200: object({ step: StepSchema, from: Time, to: Time, points: Type.Array(PointSchema) }),
+        },
+      },
+      config: { access: 'viewer', problems: ['history-unavailable'] },
+    },
     ({ query }) => {
       const { source, policy, step } = query
       if (source !== undefined && policy !== undefined) throw wrong('policy', 'and source exclude each other')
       const now = Date.now()
-      const span = seriesSpan(readSpan(query, now), step as Parameters<typeof seriesSpan>[1], { now, retain })
+      const span = seriesSpan(readSpan(query, now), step, { now, retain })
       const of =
         source !== undefined
           ? { source: formatPrefix(readSource(source)) }

@@ -1,34 +1,67 @@
 /** `/v1/{policies,relays,exemptions,lists,tests}`: the documents as resources. */
 import { createHash } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
-import type { Precondition } from '../control/controller.ts'
+import { type TSchema, Type } from 'typebox'
 import { completeDocument, findDocument } from '../control/document-change.ts'
 import { planBody } from '../plan/plan-body.ts'
-import { type Document, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
+import { DOCUMENT_SCHEMAS, type Document, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
+import { DOCUMENT_EXAMPLES } from './document-examples.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
-import { ApiError } from './problem.ts'
+import { PlanSchema } from './plan-schema.ts'
+import { ApiError, type ProblemCode } from './problem.ts'
+import type { Api, Routes } from './route.ts'
+import { documentSchema, object, oneOf, pageOf, titleOf } from './schemas.ts'
 
-const NameParams = Type.Object({ name: Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$' }) })
-const ChangeQuery = Type.Object(
-  { dry_run: Type.Optional(Type.Enum(['true', 'false'])) },
-  { additionalProperties: false },
-)
+const ChangeQuery = object({
+  dry_run: Type.Optional(oneOf(['true', 'false'], { description: 'true: only say what it would change' })),
+})
+
+const ETags = Type.Optional(Type.String({ maxLength: 1_000 }))
+const IfMatch = Type.Object({ 'if-match': ETags })
+const IfNoneMatch = Type.Object({ 'if-none-match': ETags })
+const Preconditions = Type.Object({ 'if-match': ETags, 'if-none-match': ETags })
+
+const CHANGING: readonly ProblemCode[] = [
+  'invalid-policy',
+  'policy-tests-failed',
+  'policies-unreadable',
+  'policies-unwritable',
+  'policies-held',
+  'confirmation-pending',
+  'kernel-refused',
+  'precondition-failed',
+]
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>
 
-export function documentRoutes(app: FastifyInstance, context: Context): void {
+export const documentRoutes: Routes<Context> = (app, context) => {
   for (const kind of KINDS) routesOf(app, context, kind)
 }
 
-function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): void {
+function routesOf(app: Api, { controller }: Context, kind: Kind): void {
   const path = `/v1/${PLURALS[kind]}`
+  const tags = [PLURALS[kind]]
+  const example = DOCUMENT_EXAMPLES[kind]
+  const title = titleOf(kind)
+  const Answered = documentSchema(kind)
+  const params = Type.Object({
+    name: Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$', examples: [example.name] }),
+  })
+  const access = kind === 'exemption' ? 'operator' : 'admin'
   const inForce = () => ({ documents: controller.inForce?.loaded.documents ?? [] })
 
-  app.get<{ Querystring: Static<typeof PageQuery> }>(
+  app.get(
     path,
-    { schema: { querystring: PageQuery } },
+    {
+      schema: {
+        operationId: `list${plural(title)}`,
+        summary: `The documents of kind ${kind}, by name`,
+        tags,
+        querystring: PageQuery,
+        response: { 200: pageOf(Answered, `a page of documents of kind ${kind}`) },
+      },
+      config: { access: 'viewer' },
+    },
     ({ query }) => {
       const after = readCursor(query) ?? ''
       const limit = limitOf(query)
@@ -40,19 +73,53 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
     },
   )
 
-  app.get<{ Params: Static<typeof NameParams> }>(
+  app.get(
     `${path}/:name`,
-    { schema: { params: NameParams } },
-    ({ params: { name } }, reply) => {
+    {
+      schema: {
+        operationId: `get${title}`,
+        summary: `One document of kind ${kind}`,
+        tags,
+        params,
+        headers: IfNoneMatch,
+        response: { 200: Answered, 304: { description: 'it is still the one that If-None-Match names' } },
+      },
+      config: { access: 'viewer', problems: ['not-found'] },
+    },
+    async ({ params: { name }, headers }, reply) => {
       const found = findDocument(inForce(), kind, name)
       if (found === null) throw missing(kind, name)
-      return reply.header('etag', etagOf(found.document)).send(found.document)
+      const etag = etagOf(found.document)
+      reply.header('etag', etag)
+      if (namesOne(headers['if-none-match'], etag)) return reply.code(304).send()
+      return reply.send(found.document)
     },
   )
 
-  app.put<{ Params: Static<typeof NameParams>; Querystring: Static<typeof ChangeQuery> }>(
+  app.put(
     `${path}/:name`,
-    { schema: { params: NameParams, querystring: ChangeQuery } },
+    {
+      schema: {
+        operationId: `put${title}`,
+        summary: `Create or replace a document of kind ${kind}`,
+        tags,
+        params,
+        querystring: ChangeQuery,
+        headers: Preconditions,
+        response: {
+          200: Type.Union([
+            Answered,
+            object({ dry_run: Type.Literal(true), document: Answered, plan: PlanSchema }),
+          ]),
+          201: Answered,
+        },
+      },
+      config: {
+        access,
+        body: written(kind),
+        problems: [...CHANGING, 'invalid-document', 'file-exists', 'precondition-required'],
+      },
+    },
     async ({ params: { name }, query, headers, body, caller }, reply) => {
       const document = completeDocument(kind, name, body)
       let created = false
@@ -72,28 +139,72 @@ function routesOf(app: FastifyInstance, { controller }: Context, kind: Kind): vo
     },
   )
 
-  app.delete<{ Params: Static<typeof NameParams>; Querystring: Static<typeof ChangeQuery> }>(
+  app.delete(
     `${path}/:name`,
-    { schema: { params: NameParams, querystring: ChangeQuery } },
+    {
+      schema: {
+        operationId: `delete${title}`,
+        summary: `Remove a document of kind ${kind}`,
+        tags,
+        params,
+        querystring: ChangeQuery,
+        headers: IfMatch,
+        response: {
+          200: object({ dry_run: Type.Literal(true), plan: PlanSchema }),
+          204: { description: 'it is gone' },
+        },
+      },
+      config: { access, problems: [...CHANGING, 'not-found'] },
+    },
     async ({ params: { name }, query, headers, caller }, reply) => {
-      const mayGoAhead: Precondition = (current) => {
-        if (current === null) throw missing(kind, name)
-        if (headers['if-match'] !== undefined) checkMatch(headers, current)
-      }
       const plan = await controller.delete(kind, name, {
-        mayGoAhead,
+        mayGoAhead(current) {
+          if (current === null) throw missing(kind, name)
+          if (headers['if-match'] !== undefined) checkMatch(headers, current)
+        },
         dryRun: query.dry_run === 'true',
         by: caller,
       })
       if (plan !== null) return reply.send({ dry_run: true, plan: planBody(plan) })
-      return reply.code(204).send()
+      return reply.code(204).send(null)
     },
   )
 }
 
+/** A document as it is sent: the address has its kind and name, so they may be left out. */
+function written(kind: Kind): TSchema {
+  const { properties, required = [] } = DOCUMENT_SCHEMAS[kind] as { properties: object; required?: string[] }
+  return {
+    ...DOCUMENT_SCHEMAS[kind],
+    title: `${titleOf(kind)}Body`,
+    properties,
+    required: required.filter((key) => key !== 'kind' && key !== 'name'),
+    examples: [DOCUMENT_EXAMPLES[kind].body],
+  } as TSchema
+}
+
+function plural(title: string): string {
+  return title.endsWith('y') ? `${title.slice(0, -1)}ies` : `${title}s`
+}
+
 /** A strong validator (RFC 9110 §8.8.3): the same document has the same tag on every gateway. */
 function etagOf(document: Document): string {
-  return `"${createHash('sha256').update(JSON.stringify(document)).digest('hex').slice(0, 32)}"`
+  return `"${createHash('sha256').update(canonical(document)).digest('hex').slice(0, 32)}"`
+}
+
+/** The same text whatever the order of keys: a file may have another than the request that wrote it. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  )
+}
+
+/** Whether a list of ETags, or `*`, has this one (RFC 9110 §13.1); weak ones are never ours. */
+function namesOne(header: string | string[] | undefined, etag: string): boolean {
+  const wanted = String(header ?? '').split(/\s*,\s*/)
+  return wanted.includes('*') || wanted.includes(etag)
 }
 
 /** Nobody replaces what they have not seen. */
@@ -116,8 +227,7 @@ function checkPut(headers: Headers, current: Document | null): void {
 }
 
 function checkMatch(headers: Headers, current: Document | null): void {
-  const wanted = String(headers['if-match']).split(/\s*,\s*/)
-  if (current === null || !(wanted.includes('*') || wanted.includes(etagOf(current)))) {
+  if (current === null || !namesOne(headers['if-match'], etagOf(current))) {
     throw new ApiError('precondition-failed', 'the document is not the version that If-Match names')
   }
 }

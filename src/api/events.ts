@@ -1,10 +1,10 @@
 /** `/v1/events`: server-sent events (HTML Standard §9.2), with resumption by `Last-Event-ID`. */
 import type { ServerResponse } from 'node:http'
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import { EVENT_TYPES, type Event, type EventLog } from '../control/event-log.ts'
 import type { Context } from './context.ts'
 import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
 
 const MOST_LISTENERS = 100
 /** Milliseconds between signs of life, for proxies that end what is silent. */
@@ -15,17 +15,27 @@ const EventsQuery = Type.Object(
   { additionalProperties: false },
 )
 
-export function eventRoutes(app: FastifyInstance, { events }: Pick<Context, 'events'>): void {
+export const eventRoutes: Routes<Pick<Context, 'events'>> = (app, { events }) => {
   const open = new Set<ServerResponse>()
   app.addHook('preClose', async () => {
     for (const response of open) response.end()
   })
 
-  app.get<{ Querystring: Static<typeof EventsQuery> }>(
+  app.get(
     '/v1/events',
-    { schema: { querystring: EventsQuery } },
-    ({ headers, query: { types } }, reply) => {
+    {
+      schema: {
+        operationId: 'listenToEvents',
+        summary: 'What happens, as it happens: server-sent events',
+        tags: ['events'],
+        querystring: EventsQuery,
+        response: { 200: { content: { 'text/event-stream': { schema: Type.String() } } } },
+      },
+      config: { access: 'viewer', problems: ['too-many-listeners'] },
+    },
+    async ({ headers, method, query: { types } }, reply) => {
       const isWanted = readTypes(types)
+      if (method === 'HEAD') return reply.type('text/event-stream').send('')
       if (open.size >= MOST_LISTENERS)
         throw new ApiError('too-many-listeners', `${MOST_LISTENERS} listen already; try again later`)
       for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value ?? '')

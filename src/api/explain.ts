@@ -1,16 +1,17 @@
 /** `/v1/explain`: the verdict on a source and a destination. */
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import { explain } from '../policy/explain.ts'
 import type { Model } from '../policy/model.ts'
 import { type Prefix, parseAddress } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
 import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
+import { Count, KindSchema, Name, nullable, object, oneOf, Text } from './schemas.ts'
 
 const ExplainQuery = Type.Object(
   {
-    source: Type.String({ maxLength: 64 }),
-    destination: Type.String({ maxLength: 64 }),
+    source: Type.String({ maxLength: 64, examples: ['100.64.1.2'] }),
+    destination: Type.String({ maxLength: 64, examples: ['203.0.113.9'] }),
     port: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,4}$' })),
     user: Type.Optional(Type.String({ maxLength: 32 })),
     leaves_by: Type.Optional(Type.String({ maxLength: 15 })),
@@ -18,10 +19,28 @@ const ExplainQuery = Type.Object(
   { additionalProperties: false },
 )
 
-export function explainRoutes(app: FastifyInstance, context: Context): void {
-  app.get<{ Querystring: Static<typeof ExplainQuery> }>(
+const ExplanationSchema = object(
+  {
+    verdict: oneOf(['allow', 'block', 'redirect', 'observe', 'ungoverned']),
+    reason: Text,
+    document: nullable(object({ kind: KindSchema, name: Name, file: Text, line: Count })),
+  },
+  { title: 'Explanation', description: 'the verdict, why, and the document that decided it' },
+)
+
+export const explainRoutes: Routes<Context> = (app, context) => {
+  app.get(
     '/v1/explain',
-    { schema: { querystring: ExplainQuery } },
+    {
+      schema: {
+        operationId: 'explain',
+        summary: 'What becomes of a packet, and why',
+        tags: ['verdicts'],
+        querystring: ExplainQuery,
+        response: { 200: ExplanationSchema },
+      },
+      config: { access: 'viewer' },
+    },
     ({ query }) => {
       const packet = {
         source: readAddress(query.source, '/querystring/source'),

@@ -4,11 +4,19 @@ import { parseTimestamp } from '../policy/formats.ts'
 import { keptFor, LEVELS, levelOf, type Step, spanStart } from '../store/attempts-levels.ts'
 import type { Point, Span } from '../store/attempts-query.ts'
 import { ApiError } from './problem.ts'
+import { Count, object, oneOf, Time } from './schemas.ts'
 
-const Time = Type.Optional(Type.String({ maxLength: 40 }))
+const Moment = Type.Optional(Type.String({ maxLength: 40, description: 'RFC 3339' }))
 
 /** Both RFC 3339; the end is not part of the span. By default the last 24 hours. */
-export const SpanQuery = Type.Object({ from: Time, to: Time }, { additionalProperties: false })
+export const SpanQuery = object({ from: Moment, to: Moment })
+
+export const StepSchema = oneOf(['minute', 'hour', 'day', 'week'])
+
+export const PointSchema = object(
+  { time: Time, attempts: Count, told: Count, allowed: Count },
+  { title: 'Point', description: 'counted, known in detail, and of relays and exempt hosts' },
+)
 
 const DAY = 86_400_000
 

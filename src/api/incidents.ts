@@ -1,23 +1,45 @@
 /** `/v1/incidents`: infected and misconfigured machines. */
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
-import { INCIDENT_KINDS, type Incident } from '../detect/incident.ts'
+import { Type } from 'typebox'
+import { INCIDENT_KINDS, type Incident, type IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Context } from './context.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
+import { Count, Name, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
 const IdParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
-const ListQuery = Type.Object(
+const ListQuery = object({
+  ...PageQuery.properties,
+  state: Type.Optional(oneOf(['open', 'resolved'])),
+  kind: Type.Optional(oneOf(INCIDENT_KINDS)),
+})
+
+export const IncidentSchema = object(
   {
-    ...PageQuery.properties,
-    state: Type.Optional(Type.Enum(['open', 'resolved'])),
-    kind: Type.Optional(Type.Enum([...INCIDENT_KINDS])),
+    id: Text,
+    kind: oneOf(INCIDENT_KINDS),
+    confidence: oneOf(['likely', 'definite'], { description: 'RFC 6561 §4' }),
+    state: oneOf(['open', 'resolved']),
+    source: Type.String({ description: 'the machine: an address, or an IPv6 prefix' }),
+    subscriber: Type.Null(),
+    policy: Name,
+    verdict: oneOf(['block', 'redirect', 'observe']),
+    first_seen: Time,
+    last_seen: Time,
+    attempts: Count,
+    destinations: Type.Integer({
+      minimum: 0,
+      description: 'distinct ones; of more than 1,000 at least so many',
+    }),
+    top_destinations: Type.Array(object({ destination: Text, attempts: Count })),
+    acknowledged: Type.Boolean({ description: 'somebody looks after it' }),
+    summary: Text,
   },
-  { additionalProperties: false },
+  { title: 'Incident', description: "one machine's misbehaviour over time" },
 )
 
-export function incidentRoutes(app: FastifyInstance, { incidents, monitor, onIncident }: Context): void {
+export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onIncident }) => {
   /** An open incident grows from second to second; the detector has its latest. */
   const latest = (incident: Incident): Incident =>
     monitor.detector.open().find(({ id }) => id === incident.id) ?? incident
@@ -27,16 +49,25 @@ export function incidentRoutes(app: FastifyInstance, { incidents, monitor, onInc
     return latest(found)
   }
 
-  app.get<{ Querystring: Static<typeof ListQuery> }>(
+  app.get(
     '/v1/incidents',
-    { schema: { querystring: ListQuery } },
+    {
+      schema: {
+        operationId: 'listIncidents',
+        summary: 'Infected and misconfigured machines, the latest first',
+        tags: ['incidents'],
+        querystring: ListQuery,
+        response: { 200: pageOf(IncidentSchema, 'a page of incidents') },
+      },
+      config: { access: 'viewer' },
+    },
     ({ query }) => {
       const limit = limitOf(query)
       const after = parseCursor(readCursor(query))
       const { state, kind } = query
       const found = incidents.list({
         limit: limit + 1,
-        ...(state === undefined ? {} : { state: state as Incident['state'] }),
+        ...(state === undefined ? {} : { state }),
         ...(kind === undefined ? {} : { kind }),
         ...(after === null ? {} : { after }),
       })
@@ -45,23 +76,49 @@ export function incidentRoutes(app: FastifyInstance, { incidents, monitor, onInc
     },
   )
 
-  app.get<{ Params: Static<typeof IdParams> }>(
+  app.get(
     '/v1/incidents/:id',
-    { schema: { params: IdParams } },
+    {
+      schema: {
+        operationId: 'getIncident',
+        summary: 'One incident',
+        tags: ['incidents'],
+        params: IdParams,
+        response: { 200: IncidentSchema },
+      },
+      config: { access: 'viewer', problems: ['not-found'] },
+    },
     ({ params }) => incidentBody(find(params.id)),
   )
 
-  app.post<{ Params: Static<typeof IdParams> }>(
-    '/v1/incidents/:id/resolve',
-    { schema: { params: IdParams } },
-    ({ params }) => {
-      const incident = find(params.id)
-      const event = monitor.detector.resolve(incident.id, Date.now())
-      if (event === null) return incidentBody(incident)
-      onIncident(event)
-      return incidentBody(event.incident)
-    },
-  )
+  /** A person's word about an incident. Of one that is over, or that was told so before, nothing changes. */
+  const decision = (
+    path: 'acknowledge' | 'resolve',
+    summary: string,
+    decide: (id: string) => IncidentEvent | null,
+  ) =>
+    app.post(
+      `/v1/incidents/:id/${path}`,
+      {
+        schema: {
+          operationId: `${path}Incident`,
+          summary,
+          tags: ['incidents'],
+          params: IdParams,
+          response: { 200: IncidentSchema },
+        },
+        config: { access: 'operator', problems: ['not-found'] },
+      },
+      ({ params }) => {
+        const incident = find(params.id)
+        const event = decide(incident.id)
+        if (event === null) return incidentBody(incident)
+        onIncident(event)
+        return incidentBody(event.incident)
+      },
+    )
+  decision('acknowledge', 'Somebody looks after it', (id) => monitor.detector.acknowledge(id, Date.now()))
+  decision('resolve', 'It is over', (id) => monitor.detector.resolve(id, Date.now()))
 }
 
 function parseCursor(cursor: string | null): { lastSeen: number; id: string } | null {

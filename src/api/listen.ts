@@ -7,6 +7,8 @@ import { ConfigError, type Listen } from '../config.ts'
 
 /** Milliseconds for a whole request to arrive: nobody holds a connection open by sending a byte now and then. */
 const REQUEST_TIMEOUT = 60_000
+/** For which an idle connection stays: longer than usual proxies keep theirs, so that theirs never dies in use. */
+const KEEP_ALIVE = 75_000
 
 /** @throws ConfigError when an address is taken or not to be had */
 export async function listen(app: FastifyInstance, addresses: readonly Listen[]): Promise<Server[]> {
@@ -16,6 +18,7 @@ export async function listen(app: FastifyInstance, addresses: readonly Listen[])
     for (const address of addresses) {
       const server = createServer((request, response) => app.routing(request, response))
       server.requestTimeout = REQUEST_TIMEOUT
+      server.keepAliveTimeout = KEEP_ALIVE
       servers.push(server)
       await listenOne(server, address)
     }

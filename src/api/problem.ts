@@ -1,22 +1,30 @@
 /** Errors as RFC 9457 problem details: one table of codes, one way to answer. */
 import type { FastifyReply } from 'fastify'
+import { Type } from 'typebox'
+import { Count, DiagnosticSchema, KindSchema, object, oneOf, Text } from './schemas.ts'
 
 /** Every code a client can meet, with its HTTP status and title. The codes are stable. */
 export const PROBLEMS = {
   'bad-request': [400, 'The request is not well formed'],
+  unauthenticated: [401, 'Say who you are, with a token or a certificate'],
+  forbidden: [403, 'You may not do this'],
   'not-found': [404, 'There is no such thing'],
   'method-not-allowed': [405, 'This cannot be done to it'],
+  'not-acceptable': [406, 'It cannot be had in any form that the request accepts'],
   'file-exists': [409, 'The file for this document holds something else'],
   'confirmation-pending': [409, 'Another change waits for its confirmation'],
   'nothing-pending': [409, 'No change waits for a confirmation'],
   'policies-held': [409, 'The policies hold a change that was taken back'],
+  'request-in-progress': [409, 'The first request with this Idempotency-Key is not done yet'],
   'precondition-failed': [412, 'It has changed meanwhile, or exists already'],
   'body-too-large': [413, 'The body is too large'],
   'unsupported-media-type': [415, 'Send JSON or YAML'],
   'invalid-document': [422, 'The document has mistakes'],
   'invalid-policy': [422, 'With this change the policies would have mistakes'],
   'policy-tests-failed': [422, 'With this change policy tests would fail'],
+  'idempotency-key-reused': [422, 'This Idempotency-Key was used for something else'],
   'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],
+  'too-many-requests': [429, 'Too many requests; wait a little'],
   internal: [500, 'Something went wrong here'],
   'kernel-refused': [503, 'The kernel did not take the change'],
   unguarded: [503, 'The change cannot be guarded, and was not made'],
@@ -28,6 +36,50 @@ export const PROBLEMS = {
 } as const satisfies Record<string, readonly [number, string]>
 
 export type ProblemCode = keyof typeof PROBLEMS
+
+const CODES = Object.keys(PROBLEMS) as ProblemCode[]
+
+export const ProblemSchema = object(
+  {
+    type: Type.String({ pattern: '^urn:egress25:problem:[a-z-]+$' }),
+    title: Text,
+    status: Type.Integer({ minimum: 400, maximum: 599 }),
+    code: oneOf(CODES),
+    detail: Text,
+    errors: Type.Optional(
+      Type.Array(
+        object({
+          pointer: Type.String({
+            description: 'RFC 6901; of a document within it, else after /querystring and the like',
+          }),
+          code: Type.Optional(Text),
+          message: Text,
+        }),
+      ),
+    ),
+    diagnostics: Type.Optional(Type.Array(DiagnosticSchema)),
+    failures: Type.Optional(
+      Type.Array(
+        object({
+          test: Text,
+          file: Text,
+          line: Count,
+          column: Count,
+          expected: Text,
+          found: object({
+            verdict: Text,
+            reason: Text,
+            document: Type.Union([
+              object({ kind: KindSchema, name: Text, file: Text, line: Count }),
+              Type.Null(),
+            ]),
+          }),
+        }),
+      ),
+    ),
+  },
+  { title: 'Problem', description: 'RFC 9457, with a `code` that never changes its meaning' },
+)
 
 /** Thrown by handlers; the error handler turns it into an answer. */
 export class ApiError extends Error {

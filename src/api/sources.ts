@@ -1,32 +1,72 @@
 /** `/v1/sources`: the machines with the most attempts, and `/v1/sources/{address}`: what one machine did. */
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
+import { Type } from 'typebox'
 import { incidentBody } from '../detect/incident-body.ts'
 import { governingPolicy } from '../policy/decide.ts'
 import { addressBits, formatAddress, formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
 import type { Machine } from '../store/attempts-query.ts'
 import { learnedSetOf } from '../watch/source-counters.ts'
-import { attemptBody } from './attempts.ts'
+import { AttemptSchema, attemptBody, VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
 import { modelOf, readAddress } from './explain.ts'
-import { pointBody, rankingSpan, readSpan, SpanQuery, seriesSpan } from './history-query.ts'
+import {
+  PointSchema,
+  pointBody,
+  rankingSpan,
+  readSpan,
+  SpanQuery,
+  StepSchema,
+  seriesSpan,
+} from './history-query.ts'
+import { IncidentSchema } from './incidents.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
+import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
-const SourceParams = Type.Object({ address: Type.String({ maxLength: 64 }) })
+const SourceParams = Type.Object({ address: Type.String({ maxLength: 64, examples: ['100.64.1.2'] }) })
 const ListQuery = Type.Object(
   {
     ...PageQuery.properties,
     ...SpanQuery.properties,
-    policy: Type.Optional(Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$' })),
-    role: Type.Optional(Type.Enum(['governed', 'allowed'])),
+    policy: Type.Optional(Name),
+    role: Type.Optional(oneOf(['governed', 'allowed'])),
   },
   { additionalProperties: false },
 )
 const OneQuery = Type.Object(
-  { ...SpanQuery.properties, step: Type.Optional(Type.Enum(['minute', 'hour', 'day', 'week'])) },
+  { ...SpanQuery.properties, step: Type.Optional(StepSchema) },
   { additionalProperties: false },
+)
+
+const MachineSchema = object(
+  {
+    source: Text,
+    policy: nullable(Name),
+    verdict: nullable(oneOf(VERDICTS)),
+    attempts: Count,
+    told: Count,
+    destinations: Count,
+    first_seen: Time,
+    last_seen: Time,
+  },
+  { title: 'Machine', description: 'a machine that tried port 25 in a span of time' },
+)
+
+const SourceSchema = object(
+  {
+    source: Text,
+    policy: nullable(Name),
+    attempts: Type.Integer({ minimum: 0, description: 'by the kernel, which forgets after a quiet day' }),
+    incidents: Type.Array(IncidentSchema),
+    incident_ids: Type.Array(Text),
+    first_seen: nullable(Time),
+    last_seen: nullable(Time),
+    series: nullable(object({ step: StepSchema, points: Type.Array(PointSchema) })),
+    destinations: nullable(Type.Array(object({ destination: Text, attempts: Count }))),
+    recent: nullable(Type.Array(AttemptSchema)),
+  },
+  { title: 'Source', description: 'what one machine did' },
 )
 
 const RECENT = 20
@@ -35,12 +75,27 @@ const INCIDENTS = 50
 /** Pages end there: nobody reads on, and each costs as much as all before it. */
 const MAX_OFFSET = 100_000
 
-export function sourceRoutes(app: FastifyInstance, context: Context): void {
+export const sourceRoutes: Routes<Context> = (app, context) => {
   const { history, retain } = context
 
-  app.get<{ Querystring: Static<typeof ListQuery> }>(
+  app.get(
     '/v1/sources',
-    { schema: { querystring: ListQuery } },
+    {
+      schema: {
+        operationId: 'listSources',
+        summary: 'The machines with the most attempts',
+        tags: ['attempts'],
+        querystring: ListQuery,
+        response: {
+          200: object({
+            ...pageOf(MachineSchema, '').properties,
+            from: Time,
+            to: Time,
+          }),
+        },
+      },
+      config: { access: 'viewer', problems: ['history-unavailable'] },
+    },
     ({ query }) => {
       const { policy, role } = query
       const limit = limitOf(query)
@@ -55,18 +110,28 @@ export function sourceRoutes(app: FastifyInstance, context: Context): void {
         ...(policy === undefined ? {} : { policy }),
       })
       const { items, next } = page(found, limit, () => String(offset + limit))
-      const [from, to] = [span.from, span.to].map((time) => new Date(time).toISOString())
+      const [from, to] = [new Date(span.from).toISOString(), new Date(span.to).toISOString()]
       return { items: items.map(machineBody), next, from, to }
     },
   )
 
-  app.get<{ Params: Static<typeof SourceParams>; Querystring: Static<typeof OneQuery> }>(
+  app.get(
     '/v1/sources/:address',
-    { schema: { params: SourceParams, querystring: OneQuery } },
+    {
+      schema: {
+        operationId: 'getSource',
+        summary: 'What one machine did',
+        tags: ['attempts'],
+        params: SourceParams,
+        querystring: OneQuery,
+        response: { 200: SourceSchema },
+      },
+      config: { access: 'viewer', problems: ['kernel-refused'] },
+    },
     async ({ params, query }) => {
       const address = readAddress(params.address, '/params/address')
       const now = Date.now()
-      const span = seriesSpan(readSpan(query, now), query.step as Parameters<typeof seriesSpan>[1], {
+      const span = seriesSpan(readSpan(query, now), query.step, {
         now,
         retain,
       })

@@ -1,47 +1,119 @@
-/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`, `/v1/plan`, and `/v1/apply` with what may follow it. */
-import type { FastifyInstance } from 'fastify'
-import { type Static, Type } from 'typebox'
-import { CONFIRM_RANGE, parseConfirm } from '../control/confirmation.ts'
+/** `/v1/status`, `/healthz`, `/readyz`, `/metrics`: how the gateway is. */
+import { Type } from 'typebox'
 import type { InForce } from '../control/controller.ts'
 import { pendingBody } from '../control/pending.ts'
-import { planBody } from '../plan/plan-body.ts'
+import { INCIDENT_KINDS } from '../detect/incident.ts'
+import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
+import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
+import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
-import { ApiError } from './problem.ts'
+import type { Routes } from './route.ts'
+import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 
-const ApplyQuery = Type.Object({ confirm: Type.Optional(Type.String()) }, { additionalProperties: false })
+const StatusSchema = object(
+  {
+    gateway: Text,
+    version: Text,
+    started: Time,
+    policy_directory: Text,
+    in_sync: Type.Boolean({ description: 'the kernel holds the ruleset that was applied' }),
+    drift: Type.Integer({ minimum: 0, description: 'times the kernel was found to hold something else' }),
+    contested: Type.Boolean({ description: 'somebody else changes our table again and again' }),
+    ruleset: nullable(AppliedSchema),
+    pending: PendingSchema,
+    held: nullable(
+      object(
+        { id: Text, digest: Text },
+        { description: 'what was taken back, and comes into force again by an apply on purpose only' },
+      ),
+    ),
+    documents: nullable(
+      object({ policies: Count, relays: Count, exemptions: Count, lists: Count, tests: Count }),
+    ),
+    warnings: Type.Array(DiagnosticSchema),
+    preflight: Type.Array(object({ code: oneOf(PREFLIGHT_CODES), message: Text }), {
+      description: 'what keeps the rules from doing their work on this machine',
+    }),
+    attempts: object({
+      total: Count,
+      by_policy: Type.Array(object({ policy: Name, verdict: oneOf(VERDICTS), attempts: Count })),
+    }),
+    events: object({ listening: Type.Boolean(), received: Count, lost: Count }),
+    incidents: object({ open: counts(INCIDENT_KINDS) }),
+    alerts: object({ waiting: counts(null, { description: 'messages by channel' }) }),
+    history: object({ failure: nullable(Text), details_not_kept: Count, unattributed: Count }),
+  },
+  { title: 'Status', description: 'how the gateway is' },
+)
 
-export function statusRoutes(app: FastifyInstance, context: Context): void {
+const ReadySchema = object({ ready: Type.Boolean(), reasons: Type.Array(Text) }, { title: 'Ready' })
+
+export const statusRoutes: Routes<Context> = (app, context) => {
   const { controller, monitor, metrics } = context
 
-  app.get('/v1/status', () => statusOf(context))
-  app.get('/healthz', () => ({ status: 'ok' }))
-  app.get('/readyz', (_, reply) => {
-    const { inSync, listening } = monitor.status()
-    const reasons = [
-      ...(controller.inForce === null ? ['no policies are in force'] : []),
-      ...(inSync === true ? [] : ['the kernel does not hold the ruleset']),
-      ...(listening ? [] : ['the event source is dead']),
-    ]
-    return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons })
-  })
-  app.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.render()))
-  app.post('/v1/plan', async () => planBody(await controller.plan()))
-  app.post<{ Querystring: Static<typeof ApplyQuery> }>(
-    '/v1/apply',
-    { schema: { querystring: ApplyQuery } },
-    async ({ query: { confirm }, caller }) => {
-      if (confirm === undefined) return appliedBody(await metrics.timeApply(() => controller.apply(caller)))
-      const seconds = parseConfirm(confirm)
-      if (seconds === null) throw new ApiError('bad-request', `confirm=${confirm}: ${CONFIRM_RANGE}`)
-      const applied = await metrics.timeApply(() => controller.applyOnTrial(seconds, caller))
-      return { ...appliedBody(applied), pending: pendingBody(controller.trial) }
+  app.get(
+    '/v1/status',
+    {
+      schema: {
+        operationId: 'getStatus',
+        summary: 'How the gateway is',
+        tags: ['service'],
+        response: { 200: StatusSchema },
+      },
+      config: { access: 'viewer' },
+    },
+    () => statusOf(context),
+  )
+
+  app.get(
+    '/healthz',
+    {
+      schema: {
+        operationId: 'isAlive',
+        summary: 'Whether the service answers',
+        tags: ['service'],
+        response: { 200: object({ status: oneOf(['ok']) }) },
+      },
+      config: { access: 'public' },
+    },
+    () => ({ status: 'ok' }) as const,
+  )
+
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        operationId: 'isReady',
+        summary: 'Whether the gateway does its work',
+        tags: ['service'],
+        response: { 200: ReadySchema, 503: ReadySchema },
+      },
+      config: { access: 'public' },
+    },
+    async (_, reply) => {
+      const { inSync, listening } = monitor.status()
+      const reasons = [
+        ...(controller.inForce === null ? ['no policies are in force'] : []),
+        ...(inSync === true ? [] : ['the kernel does not hold the ruleset']),
+        ...(listening ? [] : ['the event source is dead']),
+      ]
+      return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons })
     },
   )
-  app.post('/v1/confirm', async () => {
-    const { id, bootFileError } = await controller.confirm()
-    return { id, boot_file_error: bootFileError?.message ?? null }
-  })
-  app.post('/v1/rollback', () => controller.rollBack())
+
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        operationId: 'getMetrics',
+        summary: 'For Prometheus',
+        tags: ['service'],
+        response: { 200: { content: { 'text/plain': { schema: Type.String() } } } },
+      },
+      config: { access: 'viewer' },
+    },
+    async (_, reply) => reply.type(metrics.contentType).send(await metrics.render()),
+  )
 }
 
 function statusOf(context: Context) {
@@ -86,19 +158,6 @@ function statusOf(context: Context) {
 function historyBody({ history: { log } }: Context) {
   const { details, unattributed } = log.lost
   return { failure: log.failure?.message ?? null, details_not_kept: details, unattributed }
-}
-
-function appliedBody({ applied, time }: InForce) {
-  const { how, digest, elements, chains, bootFileError } = applied
-  return {
-    digest,
-    applied: new Date(time).toISOString(),
-    how,
-    elements,
-    chains,
-    /** Why the ruleset would not be there after a reboot; null when it would. */
-    boot_file_error: bootFileError?.message ?? null,
-  }
 }
 
 function countDocuments({ model, loaded }: InForce) {

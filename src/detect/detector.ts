@@ -38,7 +38,7 @@ interface Machine {
 
 /** Counted on while it lasts; made into an `Incident` when somebody asks. */
 interface OpenIncident {
-  readonly incident: Incident
+  incident: Incident
   readonly perDestination: Map<string, number>
   attempts: number
   /** Distinct destinations, also those beyond what is kept by name. */
@@ -103,6 +103,17 @@ export class Detector {
       }
     }
     return events
+  }
+
+  /** Somebody looks after an incident; null when it is not open, or was acknowledged before. */
+  acknowledge(id: string, now: number): IncidentEvent | null {
+    for (const machine of this.#machines.values()) {
+      const { open } = machine
+      if (open?.incident.id !== id || open.incident.acknowledged) continue
+      open.incident = { ...open.incident, acknowledged: true }
+      return { event: 'updated', time: now, incident: snapshot(open) }
+    }
+    return null
   }
 
   /** Ends an incident by a person's word; null when it is not open. */

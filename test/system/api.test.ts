@@ -1,0 +1,55 @@
+/** The API as its users meet it: what it says of itself is true, and who may do what. */
+import { Validator } from '@seriousme/openapi-schema-validator'
+import t from 'tap'
+import { Contract, type Described } from './contract.ts'
+import { type Gateway, gateway } from './gateway.ts'
+
+/** In an order in which each finds what it needs. */
+const ORDER = ['PUT', 'GET', 'HEAD', 'POST', 'DELETE']
+
+function example(g: Gateway, operation: Described) {
+  const { method, parameters = [], requestBody } = operation
+  const value = (name: string) => parameters.find((one) => one.name === name)?.example ?? ''
+  const path = operation.path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(value(name)))
+  const query = parameters
+    .filter(({ in: where, example }) => where === 'query' && example !== undefined)
+    .map(({ name }) => `${name}=${encodeURIComponent(value(name))}`)
+  const body = requestBody?.content['application/json']?.example
+  return g.ask(method, query.length === 0 ? path : `${path}?${query.join('&')}`, body)
+}
+
+t.test('the API is what /openapi.json says', async (t) => {
+  const g = await gateway(t)
+  const service = await g.start()
+  const document = await g.get('/openapi.json')
+  const contract = new Contract(document)
+
+  t.test('it is valid OpenAPI 3.1', async (t) => {
+    const { valid, errors } = await new Validator().validate(document as Parameters<Validator['validate']>[0])
+    t.ok(valid, JSON.stringify(errors)?.slice(0, 2_000))
+    t.equal(document['openapi'], '3.1.0')
+    const ids = contract.operations.map(({ operationId }) => operationId)
+    t.equal(new Set(ids).size, ids.length, 'each operation has a name of its own')
+  })
+
+  t.test('its examples work', async (t) => {
+    await g.client.connectAll(
+      Array.from({ length: 6 }, () => ({ from: '100.64.1.2', to: '203.0.113.9', port: 25 })),
+    )
+    const inOrder = [...contract.operations].sort((a, b) => ORDER.indexOf(a.method) - ORDER.indexOf(b.method))
+    for (const operation of inOrder) {
+      const { method, path } = operation
+      // These need an incident, or never end.
+      if (path.includes('{id}') || path === '/v1/events') continue
+      const answer = await example(g, operation)
+      t.equal(contract.faultOf(operation, answer), null, `${method} ${path}`)
+      const isRefused = path === '/v1/rollback'
+      t.equal(
+        answer.status < 300 || (isRefused && answer.status < 500),
+        true,
+        `${method} ${path}: ${answer.text}`,
+      )
+    }
+  })
+  t.test('it stops', async (t) => t.equal(await g.stop(service), 0))
+})

@@ -1,0 +1,89 @@
+/** What `/openapi.json` promises, as a judge of answers. */
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
+import type { Answer } from '../../scripts/lab/http.ts'
+
+interface Media {
+  readonly schema?: object
+  readonly example?: unknown
+}
+
+export interface Parameter {
+  readonly name: string
+  readonly in: 'path' | 'query' | 'header'
+  readonly required?: boolean
+  readonly example?: string
+  readonly schema: {
+    readonly type?: string
+    readonly enum?: readonly string[]
+  }
+}
+
+interface Operation {
+  readonly operationId?: string
+  readonly parameters?: readonly Parameter[]
+  readonly requestBody?: { readonly content: Readonly<Record<string, Media>> }
+  readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, Media>> }>>
+  readonly security?: readonly Readonly<Record<string, readonly string[]>>[]
+}
+
+export interface Described extends Operation {
+  readonly method: string
+  /** With parameters in braces. */
+  readonly path: string
+}
+
+interface Document {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  readonly components: { readonly schemas: Readonly<Record<string, object>> }
+}
+
+export class Contract {
+  readonly operations: readonly Described[]
+  readonly document: Document
+  readonly #ajv: Ajv2020
+  readonly #compiled = new Map<object, ValidateFunction>()
+
+  constructor(document: unknown) {
+    this.document = document as Document
+    // Formats of documents are of our own.
+    this.#ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true })
+    this.#ajv.addSchema({ $id: 'openapi', components: this.document.components })
+    this.operations = Object.entries(this.document.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, operation]) => ({
+        ...operation,
+        method: method.toUpperCase(),
+        path,
+      })),
+    )
+  }
+
+  /** What is wrong with an answer, in a line; null: it is as promised. */
+  faultOf({ responses, method }: Described, { status, headers, text }: Answer): string | null {
+    const response = responses[String(status)]
+    if (response === undefined) return `${status} is not declared: ${text.slice(0, 300)}`
+    if (method === 'HEAD' || status === 204 || status === 304)
+      return text === '' ? null : `${status} with a body`
+    const type = String(headers['content-type']).split(';')[0] ?? ''
+    const media = response.content?.[type]
+    if (media === undefined) return `${status} is not declared as ${type}`
+    if (!/json$/.test(type)) return null
+    let body: unknown
+    try {
+      body = JSON.parse(text)
+    } catch {
+      return `no JSON: ${text.slice(0, 100)}`
+    }
+    const validate = this.#validator(media.schema ?? {})
+    if (validate(body)) return null
+    return `${status}: ${this.#ajv.errorsText(validate.errors)} in ${text.slice(0, 300)}`
+  }
+
+  #validator(schema: object): ValidateFunction {
+    const known = this.#compiled.get(schema)
+    if (known !== undefined) return known
+    const text = JSON.stringify(schema).replaceAll('"#/components/', '"openapi#/components/')
+    const made = this.#ajv.compile(JSON.parse(text))
+    this.#compiled.set(schema, made)
+    return made
+  }
+}
