@@ -157,7 +157,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
         'the database cannot be written; ends of exemptions are in this log only',
       ),
   })
-  const metrics: Metrics = createMetrics(monitor, { preflight, lapses, leads: config.announce })
+  const metrics: Metrics = createMetrics(monitor, { controller, preflight, lapses, leads: config.announce })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
   const app = await createApp(
     {

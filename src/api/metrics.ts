@@ -1,11 +1,14 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Lead } from '../config.ts'
+import type { Controller } from '../control/controller.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
 import type { Monitor } from '../control/monitor.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
+import { KINDS } from '../policy/schema.ts'
+import { VERSION } from '../version.ts'
 
 export interface Metrics {
   readonly contentType: string
@@ -15,14 +18,25 @@ export interface Metrics {
   alertSent(channel: string, outcome: 'sent' | 'failed'): void
 }
 
+/** Gauges that are called totals; the same numbers are there by type. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+]
+
 export interface Measured {
+  readonly controller: Pick<Controller, 'inForce' | 'trial'>
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly lapses: Pick<LapseWatch, 'ending'>
   readonly leads: readonly Lead[]
 }
 
-export function createMetrics(monitor: Monitor, { preflight, lapses, leads }: Measured): Metrics {
+export function createMetrics(monitor: Monitor, { controller, preflight, lapses, leads }: Measured): Metrics {
   const registry = new Registry()
+  // Memory, processor time and the event loop of the service itself, under the names that everybody knows.
+  collectDefaultMetrics({ register: registry })
+  for (const name of MISNAMED) registry.removeSingleMetric(name)
   const registers = [registry]
   const counted = <L extends string>(
     name: string,
@@ -82,6 +96,32 @@ export function createMetrics(monitor: Monitor, { preflight, lapses, leads }: Me
   )
   measured('egress25_in_sync', '1 when the kernel holds the ruleset that was applied', [], (gauge) =>
     gauge.set(monitor.status().inSync === true ? 1 : 0),
+  )
+  measured('egress25_contested', '1 while another program changes our table again and again', [], (gauge) =>
+    gauge.set(monitor.status().contested ? 1 : 0),
+  )
+  measured('egress25_build_info', 'the version that runs, as a label', ['version'], (gauge) =>
+    gauge.set({ version: VERSION }, 1),
+  )
+  measured('egress25_documents', 'policy documents in force', ['kind'], (gauge) => {
+    for (const kind of KINDS) gauge.set({ kind }, 0)
+    for (const { document } of controller.inForce?.loaded.documents ?? []) gauge.inc({ kind: document.kind })
+  })
+  measured(
+    'egress25_last_apply_timestamp_seconds',
+    'when the rules in force were applied; 0: none are',
+    [],
+    (gauge) => gauge.set((controller.inForce?.time ?? 0) / 1_000),
+  )
+  measured('egress25_boot_file_ok', '1 when the next boot would bring the rules in force', [], (gauge) => {
+    const { inForce, trial } = controller
+    gauge.set(inForce !== null && inForce.applied.bootFileError === null && trial.pending === null ? 1 : 0)
+  })
+  measured('egress25_confirmation_pending', '1 while a change waits for its confirmation', [], (gauge) =>
+    gauge.set(controller.trial.pending === null ? 0 : 1),
+  )
+  measured('egress25_policies_held', '1 while the files say what was taken back', [], (gauge) =>
+    gauge.set(controller.trial.held === null ? 0 : 1),
   )
   measured('egress25_event_source_up', '1 when attempts are being listened for', [], (gauge) =>
     gauge.set(monitor.status().listening ? 1 : 0),
