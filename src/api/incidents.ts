@@ -1,12 +1,12 @@
 /** `/v1/incidents`: infected and misconfigured machines. */
 import { Type } from 'typebox'
-import { INCIDENT_KINDS, type Incident, type IncidentEvent } from '../detect/incident.ts'
+import { EVIDENCE_RULES, INCIDENT_KINDS, type Incident, type IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Context } from './context.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
-import { Count, Name, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+import { Count, counts, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
 const IdParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 const ListQuery = object({
@@ -15,24 +15,56 @@ const ListQuery = object({
   kind: Type.Optional(oneOf(INCIDENT_KINDS)),
 })
 
+const EvidenceSchema = object(
+  {
+    rule: oneOf(EVIDENCE_RULES),
+    window_seconds: Count,
+    attempts: Count,
+    connections: Count,
+    destinations: Count,
+    sources: Type.Integer({ minimum: 0, description: 'distinct source addresses' }),
+    limits: counts(['attempts', 'connections', 'destinations', 'sources'], {
+      description: 'what the policy says is too much',
+    }),
+    usual: nullable(
+      object(
+        { attempts: Count, destinations: Count },
+        { description: 'the most that an exempt host did in so long a time until then' },
+      ),
+    ),
+  },
+  { description: 'the numbers behind the judgement, as they were when it was made' },
+)
+
 export const IncidentSchema = object(
   {
     id: Text,
     kind: oneOf(INCIDENT_KINDS),
     confidence: oneOf(['likely', 'definite'], { description: 'RFC 6561 §4' }),
     state: oneOf(['open', 'resolved']),
-    source: Type.String({ description: 'the machine: an address, or an IPv6 prefix' }),
+    source: Type.String({
+      description:
+        'the machine: an address, or an IPv6 prefix; of a flood, `policy:` and the name of a policy',
+    }),
     subscriber: Type.Null(),
-    policy: Name,
-    verdict: oneOf(['block', 'redirect', 'observe']),
+    policy: nullable(Name),
+    verdict: oneOf(['block', 'redirect', 'observe', 'allow']),
     first_seen: Time,
     last_seen: Time,
     attempts: Count,
+    lost: Type.Integer({
+      minimum: 0,
+      description: 'of the attempts, those that the kernel counted and nobody told',
+    }),
     destinations: Type.Integer({
       minimum: 0,
       description: 'distinct ones; of more than 1,000 at least so many',
     }),
     top_destinations: Type.Array(object({ destination: Text, attempts: Count })),
+    evidence: EvidenceSchema,
+    interfaces: Type.Array(Text),
+    hardware_addresses: Type.Array(Text),
+    reopened: Type.Integer({ minimum: 0, description: 'how often it was resolved and came back' }),
     acknowledged: Type.Boolean({ description: 'somebody looks after it' }),
     summary: Text,
   },

@@ -26,7 +26,7 @@ export interface DetectorOptions {
   readonly maxMachines?: number
 }
 
-type Judged = Attempt & Pick<Incident, 'policy' | 'verdict'>
+type Judged = Attempt & { readonly policy: string; readonly verdict: Incident['verdict'] }
 
 interface Machine {
   readonly source: string
@@ -131,7 +131,8 @@ export class Detector {
   resume(incident: Incident): void {
     if (incident.state !== 'open') return
     // Without its policy it can still come to its end.
-    const thresholds = this.#options.thresholds(incident.policy) ?? DEFAULT_THRESHOLDS
+    const { policy } = incident
+    const thresholds = (policy === null ? null : this.#options.thresholds(policy)) ?? DEFAULT_THRESHOLDS
     const machine = newMachine(incident.source, thresholds)
     const { attempts, destinations, lastSeen, kind, confidence } = incident
     machine.open = {
@@ -192,6 +193,20 @@ export class Detector {
         attempts: 0,
         destinations: 0,
         topDestinations: [],
+        lost: 0,
+        evidence: {
+          rule: judgement.kind === 'spam-bot' ? 'fan-out' : 'retries',
+          window: attempt.time - (window.firstTime ?? attempt.time),
+          attempts: window.attempts,
+          connections: window.connections,
+          destinations: window.destinations,
+          sources: 1,
+          limits: {},
+          usual: null,
+        },
+        interfaces: [],
+        hardwareAddresses: [],
+        reopened: 0,
         summary: '',
       },
       perDestination,

@@ -7,6 +7,7 @@ export function summarize(incident: Omit<Incident, 'summary'>): string {
     block: 'all were blocked',
     redirect: 'all were redirected',
     observe: 'none was blocked (mode observe)',
+    allow: 'it may',
   }
   const seconds = Math.max(1, Math.round((incident.lastSeen - incident.firstSeen) / 1000))
   const servers =

@@ -211,21 +211,43 @@ function prefixOf(entry: string): Prefix | null {
   return typeof prefix === 'string' ? null : prefix
 }
 
-function buildThresholds(detection: PolicyDocument['detection']): Thresholds {
-  const { spamBot, misconfigured, resolveAfter, ipv6Prefix } = DEFAULT_THRESHOLDS
-  const { spam_bot, misconfigured: client, resolve_after, ipv6_prefix } = detection ?? {}
+function buildThresholds(detection: PolicyDocument['detection'] = {}): Thresholds {
+  const otherwise = DEFAULT_THRESHOLDS
+  const { spam_bot, slow_bot, scanner, misconfigured, exempt_host, flood } = detection
+  const windowOf = (given: { readonly window?: string } | undefined, { window }: { window: number }) =>
+    milliseconds(given?.window, window)
   return {
     spamBot: {
-      attempts: spam_bot?.attempts ?? spamBot.attempts,
-      destinations: spam_bot?.destinations ?? spamBot.destinations,
-      window: milliseconds(spam_bot?.window, spamBot.window),
+      attempts: spam_bot?.attempts ?? otherwise.spamBot.attempts,
+      destinations: spam_bot?.destinations ?? otherwise.spamBot.destinations,
+      window: windowOf(spam_bot, otherwise.spamBot),
+      connections: spam_bot?.connections ?? otherwise.spamBot.connections,
+    },
+    slowBot: {
+      destinations: slow_bot?.destinations ?? otherwise.slowBot.destinations,
+      window: windowOf(slow_bot, otherwise.slowBot),
+    },
+    scanner: {
+      destinations: scanner?.destinations ?? otherwise.scanner.destinations,
+      window: windowOf(scanner, otherwise.scanner),
     },
     misconfigured: {
-      attempts: client?.attempts ?? misconfigured.attempts,
-      window: milliseconds(client?.window, misconfigured.window),
+      attempts: misconfigured?.attempts ?? otherwise.misconfigured.attempts,
+      window: windowOf(misconfigured, otherwise.misconfigured),
     },
-    resolveAfter: milliseconds(resolve_after, resolveAfter),
-    ipv6Prefix: ipv6_prefix ?? ipv6Prefix,
+    exemptHost: {
+      factor: exempt_host?.factor ?? otherwise.exemptHost.factor,
+      attempts: exempt_host?.attempts ?? otherwise.exemptHost.attempts,
+      destinations: exempt_host?.destinations ?? otherwise.exemptHost.destinations,
+      learn: milliseconds(exempt_host?.learn, otherwise.exemptHost.learn),
+    },
+    flood: {
+      sources: flood?.sources ?? otherwise.flood.sources,
+      window: windowOf(flood, otherwise.flood),
+    },
+    resolveAfter: milliseconds(detection.resolve_after, otherwise.resolveAfter),
+    reopenWithin: milliseconds(detection.reopen_within, otherwise.reopenWithin),
+    ipv6Prefix: detection.ipv6_prefix ?? otherwise.ipv6Prefix,
   }
 }
 

@@ -38,14 +38,14 @@ interface Help {
   readonly choices?: Readonly<Record<string, string>>
 }
 
-const { spamBot, misconfigured, resolveAfter, ipv6Prefix } = DEFAULT_THRESHOLDS
+const { resolveAfter, reopenWithin, ipv6Prefix } = DEFAULT_THRESHOLDS
 
-const SPAM_BOT = {
-  attempts: spamBot.attempts,
-  destinations: spamBot.destinations,
-  window: duration(spamBot.window),
-}
-const MISCONFIGURED = { attempts: misconfigured.attempts, window: duration(misconfigured.window) }
+const SPAM_BOT = written(DEFAULT_THRESHOLDS.spamBot)
+const SLOW_BOT = written(DEFAULT_THRESHOLDS.slowBot)
+const SCANNER = written(DEFAULT_THRESHOLDS.scanner)
+const MISCONFIGURED = written(DEFAULT_THRESHOLDS.misconfigured)
+const EXEMPT_HOST = written(DEFAULT_THRESHOLDS.exemptHost)
+const FLOOD = written(DEFAULT_THRESHOLDS.flood)
 
 const TITLES: Readonly<Record<Kind, string>> = {
   policy: 'A policy',
@@ -92,13 +92,33 @@ const HELP: Readonly<Record<Kind, Readonly<Record<string, Help>>>> = {
     'detection.spam_bot.attempts': { title: 'Attempts', default: SPAM_BOT.attempts },
     'detection.spam_bot.destinations': { title: 'Destinations', default: SPAM_BOT.destinations },
     'detection.spam_bot.window': { title: 'Window', default: SPAM_BOT.window, examples: ['5m', '1h'] },
+    'detection.spam_bot.connections': { title: 'Connections', default: SPAM_BOT.connections },
+    'detection.slow_bot': { title: 'Slow spam-bot', default: SLOW_BOT },
+    'detection.slow_bot.destinations': { title: 'Destinations', default: SLOW_BOT.destinations },
+    'detection.slow_bot.window': { title: 'Window', default: SLOW_BOT.window, examples: ['1d', '7d'] },
+    'detection.scanner': { title: 'Scanner', default: SCANNER },
+    'detection.scanner.destinations': { title: 'Destinations', default: SCANNER.destinations },
+    'detection.scanner.window': { title: 'Window', default: SCANNER.window, examples: ['1h'] },
     'detection.misconfigured': { title: 'Misconfigured client', default: MISCONFIGURED },
     'detection.misconfigured.attempts': { title: 'Attempts', default: MISCONFIGURED.attempts },
     'detection.misconfigured.window': { title: 'Window', default: MISCONFIGURED.window, examples: ['10m'] },
+    'detection.exempt_host': { title: 'Exempt host', default: EXEMPT_HOST },
+    'detection.exempt_host.factor': { title: 'Factor', default: EXEMPT_HOST.factor },
+    'detection.exempt_host.attempts': { title: 'Attempts', default: EXEMPT_HOST.attempts },
+    'detection.exempt_host.destinations': { title: 'Destinations', default: EXEMPT_HOST.destinations },
+    'detection.exempt_host.learn': { title: 'Learn', default: EXEMPT_HOST.learn, examples: ['1d', '7d'] },
+    'detection.flood': { title: 'Flood', default: FLOOD },
+    'detection.flood.sources': { title: 'Sources', default: FLOOD.sources },
+    'detection.flood.window': { title: 'Window', default: FLOOD.window, examples: ['1m'] },
     'detection.resolve_after': {
       title: 'Resolve after',
       default: duration(resolveAfter),
       examples: ['1h', '1d'],
+    },
+    'detection.reopen_within': {
+      title: 'Reopen within',
+      default: duration(reopenWithin),
+      examples: ['1d'],
     },
     'detection.ipv6_prefix': { title: 'IPv6 prefix length', default: ipv6Prefix, examples: [56, 64, 128] },
   },
@@ -217,6 +237,17 @@ function forEditors(schema: object, helps: Readonly<Record<string, Help>>, path:
           ),
         }),
   }
+}
+
+/** A group of thresholds as its document has it. */
+function written<T extends Readonly<Record<string, number>>>(
+  group: T,
+): { readonly [K in keyof T]: K extends 'window' | 'learn' ? string : T[K] }
+function written(group: Readonly<Record<string, number>>): Record<string, unknown> {
+  const isTime = (field: string) => field === 'window' || field === 'learn'
+  return Object.fromEntries(
+    Object.entries(group).map(([field, value]) => [field, isTime(field) ? duration(value) : value]),
+  )
 }
 
 /** As people write it: 300,000 ms are 5m. */

@@ -11,18 +11,39 @@ export interface Named {
   readonly origin: Origin
 }
 
-/** When attempts become an incident; times in milliseconds. */
+/** When attempts become an incident; times in milliseconds. docs/detection.md explains what each number means. */
 export interface Thresholds {
-  readonly spamBot: { readonly attempts: number; readonly destinations: number; readonly window: number }
+  readonly spamBot: {
+    readonly attempts: number
+    readonly destinations: number
+    readonly window: number
+    /** So many are too many also to a few destinations. */
+    readonly connections: number
+  }
+  readonly slowBot: { readonly destinations: number; readonly window: number }
+  readonly scanner: { readonly destinations: number; readonly window: number }
   readonly misconfigured: { readonly attempts: number; readonly window: number }
+  readonly exemptHost: {
+    readonly factor: number
+    readonly attempts: number
+    readonly destinations: number
+    readonly learn: number
+  }
+  readonly flood: { readonly sources: number; readonly window: number }
   readonly resolveAfter: number
+  readonly reopenWithin: number
   readonly ipv6Prefix: number
 }
 
 export const DEFAULT_THRESHOLDS: Thresholds = {
-  spamBot: { attempts: 30, destinations: 10, window: 300_000 },
+  spamBot: { attempts: 30, destinations: 10, window: 300_000, connections: 200 },
+  slowBot: { destinations: 20, window: 86_400_000 },
+  scanner: { destinations: 64, window: 3_600_000 },
   misconfigured: { attempts: 5, window: 600_000 },
+  exemptHost: { factor: 5, attempts: 200, destinations: 50, learn: 604_800_000 },
+  flood: { sources: 2_000, window: 60_000 },
   resolveAfter: 3_600_000,
+  reopenWithin: 86_400_000,
   ipv6Prefix: 64,
 }
 

@@ -34,8 +34,29 @@ export const DetectionSchema = document(
           attempts: Type.Optional(count('attempts within the window')),
           destinations: Type.Optional(count('distinct destinations among them')),
           window: Type.Optional(string('duration', 'the window')),
+          connections: Type.Optional(
+            count('connections within the window that are too many even to two or three destinations'),
+          ),
         },
         'when a machine is called a spam-bot',
+      ),
+    ),
+    slow_bot: Type.Optional(
+      document(
+        {
+          destinations: Type.Optional(count('distinct destinations within the window, hardly tried twice')),
+          window: Type.Optional(string('duration', 'the window')),
+        },
+        'when a machine that is never fast is called a spam-bot all the same',
+      ),
+    ),
+    scanner: Type.Optional(
+      document(
+        {
+          destinations: Type.Optional(count('distinct destinations next to each other within the window')),
+          window: Type.Optional(string('duration', 'the window')),
+        },
+        'when a machine is called a scanner',
       ),
     ),
     misconfigured: Type.Optional(
@@ -47,7 +68,38 @@ export const DetectionSchema = document(
         'when a machine is called a misconfigured client',
       ),
     ),
+    exempt_host: Type.Optional(
+      document(
+        {
+          factor: Type.Optional(
+            Type.Integer({
+              minimum: 2,
+              maximum: 1_000,
+              description: 'so many times what it did at most before',
+            }),
+          ),
+          attempts: Type.Optional(count('fewer connections within ten minutes are no anomaly')),
+          destinations: Type.Optional(
+            count('fewer distinct destinations within ten minutes are none either'),
+          ),
+          learn: Type.Optional(string('duration', 'how long a host is watched before it is judged')),
+        },
+        'when a relay or an exempt host is called an anomaly',
+      ),
+    ),
+    flood: Type.Optional(
+      document(
+        {
+          sources: Type.Optional(count('machines within the window that were never seen before')),
+          window: Type.Optional(string('duration', 'the window')),
+        },
+        'when attempts are called a flood from spoofed addresses',
+      ),
+    ),
     resolve_after: Type.Optional(string('duration', 'quiet time after which an incident is resolved')),
+    reopen_within: Type.Optional(
+      string('duration', 'a machine that comes back so soon after an incident was resolved opens it again'),
+    ),
     ipv6_prefix: Type.Optional(
       Type.Integer({
         minimum: 32,

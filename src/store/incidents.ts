@@ -70,6 +70,24 @@ export class IncidentStore {
   }
 }
 
+/** What incidents did not have when they were written by an earlier release. */
+const BEFORE = {
+  lost: 0,
+  evidence: {
+    rule: 'fan-out',
+    window: 0,
+    attempts: 0,
+    connections: 0,
+    destinations: 0,
+    sources: 1,
+    limits: {},
+    usual: null,
+  },
+  interfaces: [],
+  hardwareAddresses: [],
+  reopened: 0,
+} satisfies Partial<Incident>
+
 function parse(row: Record<string, unknown>): Incident {
-  return JSON.parse(String(row['body'])) as Incident
+  return { ...BEFORE, ...(JSON.parse(String(row['body'])) as Incident) }
 }
