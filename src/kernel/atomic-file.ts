@@ -10,7 +10,7 @@ export interface StagedFile {
 }
 
 /** Writes and syncs the text beside its final path. @throws Error (ENOSPC, EROFS, EACCES, …), leaving nothing behind */
-export async function stageFile(path: string, text: string, mode = 0o644): Promise<StagedFile> {
+export async function stageFile(path: string, text: string | Uint8Array, mode = 0o644): Promise<StagedFile> {
   const temporary = `${path}.${process.pid}.new`
   const discard = () => unlink(temporary).catch(() => {})
   try {
@@ -31,7 +31,7 @@ export async function stageFile(path: string, text: string, mode = 0o644): Promi
 }
 
 /** Writes a file in place of another: readers see the old text or the new one. */
-export async function writeFileAtomically(path: string, text: string, mode?: number): Promise<void> {
+export async function writeFileAtomically(path: string, text: string | Uint8Array, mode?: number): Promise<void> {
   const staged = await stageFile(path, text, mode)
   await staged.commit()
 }

@@ -9,7 +9,13 @@ export interface ProcessResult {
 
 export interface ProcessOptions {
   /** Written to its standard input, which is then closed. */
-  readonly input?: string
+  readonly input?: string | Uint8Array
+  /** Beside `programEnvironment()`. */
+  readonly env?: Readonly<Record<string, string>>
+  /** How its output is read; `latin1` keeps every byte. */
+  readonly encoding?: 'utf8' | 'latin1'
+  /** Killed when it prints more bytes. */
+  readonly maxOutput?: number
   /** Killed after so many milliseconds. */
   readonly timeout: number
   /** Told the id of the process as soon as it runs. */
@@ -46,9 +52,10 @@ export function programEnvironment(): NodeJS.ProcessEnv {
 }
 
 /** @throws ProcessError when it is missing, takes too long, dies by a signal or prints too much */
-export const runProcess: ProcessRunner = ([command, ...args], { input = '', timeout, onStart }) =>
+export const runProcess: ProcessRunner = ([command, ...args], options) =>
   new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: programEnvironment(), stdio: 'pipe' })
+    const { input = '', timeout, onStart, env, encoding = 'utf8', maxOutput = MAX_OUTPUT } = options
+    const child = spawn(command, args, { env: { ...programEnvironment(), ...env }, stdio: 'pipe' })
     if (child.pid !== undefined) onStart?.(child.pid)
     const output = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
     let size = 0
@@ -64,8 +71,8 @@ export const runProcess: ProcessRunner = ([command, ...args], { input = '', time
     for (const stream of ['stdout', 'stderr'] as const) {
       child[stream].on('data', (chunk: Buffer) => {
         size += chunk.length
-        if (size > MAX_OUTPUT)
-          kill(new ProcessError('output', `${command} printed more than ${MAX_OUTPUT} bytes`))
+        if (size > maxOutput)
+          kill(new ProcessError('output', `${command} printed more than ${maxOutput} bytes`))
         else output[stream].push(chunk)
       })
     }
@@ -81,7 +88,7 @@ export const runProcess: ProcessRunner = ([command, ...args], { input = '', time
       if (fault !== null) reject(fault)
       else if (signal !== null) reject(new ProcessError('signal', `${command} was ended by ${signal}`))
       else {
-        const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString('utf8')
+        const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString(encoding)
         resolve({ code: code ?? 1, stdout: text(output.stdout), stderr: text(output.stderr) })
       }
     })

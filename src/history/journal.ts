@@ -1,0 +1,24 @@
+/**
+ * What is about to change, written down before it does. It is dropped when git has it, so whatever is found at a start
+ * was under way, or acknowledged and not yet committed.
+ */
+import type { ChangeRecord } from './change-record.ts'
+
+/** The work tree moves to a revision that somebody else has committed, or that was made from our own commits. */
+export interface AdvanceRecord {
+  readonly from: string | null
+  readonly to: string
+}
+
+export type JournalEntry =
+  | ({ readonly kind: 'commit' } & ChangeRecord)
+  | ({ readonly kind: 'advance' } & AdvanceRecord)
+
+/** Durable, in order. */
+export interface Journal {
+  /** It is safe on the disk when this returns. Answers its number. @throws Error when it cannot be written */
+  add(entry: JournalEntry): number
+  remove(numbers: readonly number[]): void
+  /** The oldest first. */
+  all(): readonly { readonly number: number; readonly entry: JournalEntry }[]
+}
