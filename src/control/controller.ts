@@ -7,18 +7,21 @@ import { join } from 'node:path'
 import { compile } from '../compile/compile.ts'
 import { digestOf } from '../compile/nft-script.ts'
 import type { CompileOptions } from '../compile/options.ts'
+import { EditedByHandError } from '../history/history-error.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
 import type { Overlay } from '../policy/files.ts'
 import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
-import { relayUsers } from '../policy/model.ts'
+import { type Model, relayUsers } from '../policy/model.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { type Caller, SERVICE } from './caller.ts'
-import { deleteChange, type FileChange, findDocument, putChange } from './document-change.ts'
+import type { ChangeKeeper, Remembered } from './change-keeper.ts'
+import { deleteChange, type FileChange, findDocument, overlayOf, putChange } from './document-change.ts'
+import { editedApart } from './edited-apart.ts'
 import { HeldError } from './pending.ts'
 import { PolicyError } from './policy-error.ts'
-import { stageChange } from './stage-change.ts'
+import { stageChanges } from './stage-change.ts'
 import { type TakenBackBy, Trial, type TrialOptions } from './trial.ts'
 import { triedSources } from './tried-sources.ts'
 
@@ -33,6 +36,8 @@ export interface ControllerOptions {
   /** Ids of local users by name. */
   readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
   readonly now: () => number
+  /** Remembers changes, where something does. */
+  readonly keeper?: ChangeKeeper
   readonly onApplied?: (inForce: InForce, by: Caller) => void
   /** What is in force could not be kept for the next boot, or null: it is kept, and was not before. */
   readonly onBootFile?: (error: Error | null) => void
@@ -48,15 +53,32 @@ export interface InForce extends Compiled {
 /** Whether a change may go ahead, given the document as it is now; throws when it may not. */
 export type Precondition = (current: Document | null) => void
 
-/** How one document is to be changed. */
-export interface Change {
-  readonly mayGoAhead: Precondition
+/** How something is to be changed. */
+export interface How {
   /** Only say what it would change. */
   readonly dryRun: boolean
   readonly by: Caller
+  /** Whether the policies may become these; throws when they may not. */
+  readonly mayBecome?: (model: Model) => void
+}
+
+/** How one document is to be changed. */
+export interface Change extends How {
+  readonly mayGoAhead: Precondition
+  /** Why, in words for the history. */
+  readonly reason?: string | null
+}
+
+/** A change of files, worked out from what is there. */
+export interface MadeChange {
+  readonly files: readonly FileChange[]
+  /** Writes it down; without it nothing remembers the change. */
+  readonly remember: () => Remembered | null
 }
 
 export class FileExistsError extends Error {}
+
+const NOTHING_APART: Overlay = new Map()
 
 export class Controller {
   readonly #options: ControllerOptions
@@ -160,16 +182,55 @@ export class Controller {
 
   /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
   put(document: Document, change: Change): Promise<Plan | null> {
-    return this.#change(document.kind, document.name, change, (existing, textOf) =>
+    return this.#changeDocument(document.kind, document.name, 'changed', change, (existing, textOf) =>
       putChange(existing, textOf, document),
     )
   }
 
   /** Removes a document. @throws what `apply` throws, and what the precondition throws */
   delete(kind: Kind, name: string, change: Change): Promise<Plan | null> {
-    return this.#change(kind, name, change, (existing, textOf) =>
+    return this.#changeDocument(kind, name, 'removed', change, (existing, textOf) =>
       existing === null ? null : deleteChange(existing, textOf),
     )
+  }
+
+  /**
+   * Carries a change of files out, as a whole, or only says what it would change. What somebody edits by hand
+   * meanwhile, and is not in force, stays out of it.
+   * @param make works the change out when it is its turn; null: there is nothing to change
+   * @throws what `apply` throws, what `make` throws, EditedByHandError, HeldError and UnwritableError
+   */
+  changeFiles(
+    make: (onDisk: Loaded) => Promise<MadeChange | null>,
+    { dryRun, by, mayBecome }: How,
+  ): Promise<Plan | null> {
+    return this.#inTurn(async () => {
+      if (!dryRun) this.#trial.mustBeSettled()
+      const { directory, keeper } = this.#options
+      const onDisk = await this.#load()
+      const made = await make(onDisk)
+      if (made === null) return null
+      const apart = keeper === undefined ? NOTHING_APART : editedApart(onDisk, this.#inForce?.loaded ?? null)
+      const clash = made.files.filter(({ path }) => apart.has(path)).map(({ path }) => path)
+      if (clash.length > 0) throw new EditedByHandError(clash)
+      const compiled = await this.#prepare(new Map([...apart, ...overlayOf(made.files)]))
+      mayBecome?.(compiled.model)
+      if (dryRun) return this.#planOf(compiled)
+      await this.#mustNotSmuggle(compiled)
+      const staged = await stageChanges(directory, made.files)
+      let remembered: Remembered | null = null
+      try {
+        remembered = made.remember()
+        await this.#enforce(compiled, by)
+        await staged.commit()
+      } catch (error) {
+        await staged.discard()
+        remembered?.cancel()
+        throw error
+      }
+      remembered?.done()
+      return null
+    })
   }
 
   /** Tries again, where what is in force could not be kept for the next boot. */
@@ -191,39 +252,34 @@ export class Controller {
     return this.#inTurn(work)
   }
 
-  /** Carries a change out, or only says what it would change. */
-  #change(
+  #changeDocument(
     kind: Kind,
     name: string,
-    { mayGoAhead, dryRun, by }: Change,
+    does: 'changed' | 'removed',
+    { mayGoAhead, reason = null, ...how }: Change,
     plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
   ): Promise<Plan | null> {
-    return this.#inTurn(async () => {
-      if (!dryRun) this.#trial.mustBeSettled()
-      const { directory } = this.#options
-      const before = await this.#load()
-      const existing = findDocument(before, kind, name)
+    const { directory, keeper } = this.#options
+    return this.changeFiles(async (onDisk) => {
+      const existing = findDocument(onDisk, kind, name)
       mayGoAhead(existing?.document ?? null)
-      const text =
-        existing === null ? '' : await readFile(join(directory, existing.source.origin.file), 'utf8')
-      const change = plan(existing, () => text)
+      const at = existing?.source.origin.file
+      const known = at === undefined ? null : await readFile(join(directory, at), 'utf8')
+      const change = plan(existing, () => known ?? '')
       if (change === null) return null
-      if (existing === null && before.documents.some(({ source }) => source.origin.file === change.path)) {
+      if (existing === null && onDisk.documents.some(({ source }) => source.origin.file === change.path)) {
         throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
       }
-      const compiled = await this.#prepare(new Map([[change.path, change.text]]))
-      if (dryRun) return this.#planOf(compiled)
-      await this.#mustNotSmuggle(compiled)
-      const staged = await stageChange(directory, change)
-      try {
-        await this.#enforce(compiled, by)
-        await staged.commit()
-        return null
-      } catch (error) {
-        await staged.discard()
-        throw error
+      const before = known ?? (await readFile(join(directory, change.path), 'utf8').catch(() => null))
+      await keeper?.mustBeCommitted(new Map([[change.path, before]]))
+      if (before === change.text) return { files: [change], remember: () => null }
+      const subject = `${kind} ${name}: ${existing === null ? 'added' : does}`
+      const files = [{ ...change, before }]
+      return {
+        files: [change],
+        remember: () => keeper?.begin({ by: how.by, subject, reason, files }) ?? null,
       }
-    })
+    }, how)
   }
 
   #load(overlay: Overlay = new Map()): Promise<Loaded> {

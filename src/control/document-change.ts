@@ -4,13 +4,16 @@ import type { LocatedDocument } from '../policy/build-model.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { checkDocument } from '../policy/document.ts'
 import { removeDocument, renderDocument, replaceDocument } from '../policy/edit.ts'
+import type { Overlay } from '../policy/files.ts'
 import type { Loaded } from '../policy/load.ts'
 import { type Document, type Kind, PLURALS } from '../policy/schema.ts'
 
-/** One file's new text; null: the file goes. */
+/** What one file is to hold: text, bytes where it is none, or null: the file goes. */
 export interface FileChange {
   readonly path: string
-  readonly text: string | null
+  readonly text: string | Uint8Array | null
+  /** Permissions; 0o644 by default. */
+  readonly mode?: number
 }
 
 /** The document in a request is not sound. */
@@ -74,4 +77,17 @@ export function putChange(
 
 export function deleteChange({ source }: LocatedDocument, textOf: (path: string) => string): FileChange {
   return { path: source.origin.file, text: removeDocument(textOf(source.origin.file), source.span) }
+}
+
+/** What the directory would be read as with these changes; hidden files are no part of the policies. */
+export function overlayOf(changes: readonly FileChange[]): Overlay {
+  return new Map(
+    changes.flatMap(({ path, text }) =>
+      typeof text === 'object' && text !== null
+        ? []
+        : path.split('/').some((part) => part.startsWith('.'))
+          ? []
+          : [[path, text] as const],
+    ),
+  )
 }

@@ -8,13 +8,13 @@ import type { FileChange } from './document-change.ts'
 export class UnwritableError extends Error {}
 
 /** Prepares the change of a file, or its end. @throws UnwritableError */
-export async function stageChange(directory: string, { path, text }: FileChange): Promise<StagedFile> {
+export async function stageChange(directory: string, { path, text, mode }: FileChange): Promise<StagedFile> {
   const whole = join(directory, path)
   const folder = dirname(whole)
   try {
     if (text !== null) {
       const made = await mkdir(folder, { recursive: true })
-      return await stageFile(whole, text).catch(async (error) => {
+      return await stageFile(whole, text, mode).catch(async (error) => {
         if (made !== undefined) await rmdir(folder).catch(() => {})
         throw error
       })
@@ -31,5 +31,27 @@ export async function stageChange(directory: string, { path, text }: FileChange)
       await syncFolder(folder)
     },
     discard: async () => {},
+  }
+}
+
+/** The same for several files, one after the other. @throws UnwritableError, leaving nothing behind */
+export async function stageChanges(directory: string, changes: readonly FileChange[]): Promise<StagedFile> {
+  const staged: StagedFile[] = []
+  const discard = async () => {
+    for (const one of staged) await one.discard()
+  }
+  for (const change of changes) {
+    try {
+      staged.push(await stageChange(directory, change))
+    } catch (error) {
+      await discard()
+      throw error
+    }
+  }
+  return {
+    async commit() {
+      for (const one of staged) await one.commit()
+    },
+    discard,
   }
 }

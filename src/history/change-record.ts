@@ -41,7 +41,10 @@ export function signatureOf({ name }: Pick<Caller, 'name'>, gateway: string): Si
   const clean = cleanLine(name).replace(/[<>]/g, '') || 'unknown'
   const isAddress = /^[^\s@]+@[^\s@]+$/.test(clean)
   const local = clean.replace(/[^A-Za-z0-9._+-]+/g, '-')
-  return { name: clean, email: isAddress ? clean : `${local}@${cleanLine(gateway).replace(/[^A-Za-z0-9.-]+/g, '-')}` }
+  return {
+    name: clean,
+    email: isAddress ? clean : `${local}@${cleanLine(gateway).replace(/[^A-Za-z0-9.-]+/g, '-')}`,
+  }
 }
 
 /** The message of a commit: the subject, the reason, and in the last paragraph what programs read. */
@@ -51,16 +54,21 @@ export function messageOf({ subject, reason, requestId, reverts, id }: Omit<Chan
     ...(requestId === null ? [] : [`${TRAILERS.request}: ${cleanLine(requestId)}`]),
     `${TRAILERS.change}: ${id}`,
   ]
-  const paragraphs = [cleanLine(subject), ...(reason === null ? [] : [cleanText(reason)]), trailers.join('\n')]
+  const paragraphs = [
+    cleanLine(subject),
+    ...(reason === null ? [] : [cleanText(reason)]),
+    trailers.join('\n'),
+  ]
   return `${paragraphs.filter((text) => text !== '').join('\n\n')}\n`
 }
 
 function cleanLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are taken out
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim().slice(0, 200)
+  return text
+    .replace(/[\p{Cc}\u2028\u2029]+/gu, ' ')
+    .trim()
+    .slice(0, MAX_REASON)
 }
 
 function cleanText(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are taken out
-  return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim().slice(0, MAX_REASON)
+  return text.split('\n').map(cleanLine).join('\n').trim().slice(0, MAX_REASON)
 }

@@ -12,7 +12,11 @@ export interface NewCommit {
   /** Milliseconds since the epoch. */
   readonly time: number
   readonly message: string
-  readonly files: readonly { readonly path: string; readonly mode?: string; readonly content: string | Uint8Array | null }[]
+  readonly files: readonly {
+    readonly path: string
+    readonly mode?: string
+    readonly content: string | Uint8Array | null
+  }[]
 }
 
 /**

@@ -4,7 +4,12 @@
  * pagers, external diffs) is run.
  */
 import { dirname } from 'node:path'
-import { ProcessError, type ProcessOptions, type ProcessResult, type ProcessRunner } from '../kernel/process.ts'
+import {
+  ProcessError,
+  type ProcessOptions,
+  type ProcessResult,
+  type ProcessRunner,
+} from '../kernel/process.ts'
 import { GitError } from './history-error.ts'
 
 /** Milliseconds for what stays on this machine. */

@@ -9,7 +9,9 @@ export class EditedByHandError extends Error {
 
   constructor(files: readonly string[]) {
     const some = files.slice(0, 5).join(', ') + (files.length > 5 ? `, and ${files.length - 5} more` : '')
-    super(`${some}: edited by hand and not committed; commit or revert it and repeat this; nothing was changed`)
+    super(
+      `${some}: edited by hand and not committed; commit or revert it and repeat this; nothing was changed`,
+    )
     this.files = files
   }
 }

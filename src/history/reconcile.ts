@@ -79,7 +79,10 @@ export async function moveBranch(repository: Repository, { from, to }: AdvanceRe
   await followInIndex(repository, files).catch(() => {})
 }
 
-async function finish(repository: Repository, targets: readonly Target[]): Promise<'happened' | 'never-happened'> {
+async function finish(
+  repository: Repository,
+  targets: readonly Target[],
+): Promise<'happened' | 'never-happened'> {
   const found = await Promise.all(
     targets.map(async (target) => {
       const bytes = await readFile(join(repository.git.directory, target.path)).catch(() => null)

@@ -78,7 +78,9 @@ export class Recorder {
     const { repository } = this.#options
     const edited = () =>
       [...files].flatMap(([path, content]) =>
-        (content === null ? null : repository.blobId(content)) === (this.#files.get(path) ?? null) ? [] : [path],
+        (content === null ? null : repository.blobId(content)) === (this.#files.get(path) ?? null)
+          ? []
+          : [path],
       )
     if (edited().length === 0) return
     await this.refresh()
@@ -223,7 +225,11 @@ export class Recorder {
     this.#sincePacked = 0
     const { git } = this.#options.repository
     // Its failure is the repository's growth, and nothing else.
-    git.read(['-c', 'gc.auto=2000', '-c', 'gc.autoDetach=false', 'gc', '--auto', '--quiet'], { timeout: 600_000 }).catch(() => {})
+    git
+      .read(['-c', 'gc.auto=2000', '-c', 'gc.autoDetach=false', 'gc', '--auto', '--quiet'], {
+        timeout: 600_000,
+      })
+      .catch(() => {})
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -232,4 +238,3 @@ export class Recorder {
     return turn
   }
 }
-

@@ -198,10 +198,12 @@ export class Repository {
       '--untracked-files=all',
       '--ignore-submodules=all',
     ])
-    return records(text)
-      .map((line) => ({ path: line.slice(3), what: kindOf(line[0] ?? ' ', line[1] ?? ' ') }))
-      // What is staged beside its file, for the moment of a change.
-      .filter(({ path }) => !/\.\d+\.new$/.test(path))
+    return (
+      records(text)
+        .map((line) => ({ path: line.slice(3), what: kindOf(line[0] ?? ' ', line[1] ?? ' ') }))
+        // What is staged beside its file, for the moment of a change.
+        .filter(({ path }) => !/\.\d+\.new$/.test(path))
+    )
   }
 
   /** The id that git gives a file of these bytes. */

@@ -21,7 +21,20 @@ export interface Revision {
 }
 
 const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x20)`
-const FIELDS = ['%H', '%P', '%an', '%ae', '%cn', '%ce', '%at', '%s', trailer(TRAILERS.request), trailer(TRAILERS.reverts), trailer(TRAILERS.change), '%b']
+const FIELDS = [
+  '%H',
+  '%P',
+  '%an',
+  '%ae',
+  '%cn',
+  '%ce',
+  '%at',
+  '%s',
+  trailer(TRAILERS.request),
+  trailer(TRAILERS.reverts),
+  trailer(TRAILERS.change),
+  '%b',
+]
 const FORMAT = `--format=${FIELDS.join('%x00')}`
 
 /** A patch beyond it is left out: nobody reads it, and a list may have a million lines. */
@@ -33,7 +46,16 @@ export async function listRevisions(
   { from, skip, limit, path }: { from: string; skip: number; limit: number; path: string | null },
 ): Promise<Revision[]> {
   const paths = path === null ? [] : [path]
-  const text = await git.read(['log', '-z', `--skip=${skip}`, `--max-count=${limit}`, FORMAT, from, '--', ...paths])
+  const text = await git.read([
+    'log',
+    '-z',
+    `--skip=${skip}`,
+    `--max-count=${limit}`,
+    FORMAT,
+    from,
+    '--',
+    ...paths,
+  ])
   const fields = text.split('\0')
   const found: Revision[] = []
   for (let at = 0; at + FIELDS.length <= fields.length; at += FIELDS.length) {
@@ -44,17 +66,41 @@ export async function listRevisions(
 
 /** What a revision changes against its first parent, as `git diff` shows it; null: it is too long. */
 export async function patchOf({ git }: Repository, before: string, revision: string): Promise<string | null> {
-  const args = ['diff-tree', '-r', '-p', '--no-color', '--no-ext-diff', '--no-textconv', '--no-renames', before, revision]
+  const args = [
+    'diff-tree',
+    '-r',
+    '-p',
+    '--no-color',
+    '--no-ext-diff',
+    '--no-textconv',
+    '--no-renames',
+    before,
+    revision,
+  ]
   try {
     return await git.read(args, { maxOutput: MAX_PATCH })
   } catch (error) {
-    if (error instanceof GitError && error.cause instanceof ProcessError && error.cause.fault === 'output') return null
+    if (error instanceof GitError && error.cause instanceof ProcessError && error.cause.fault === 'output')
+      return null
     throw error
   }
 }
 
 function revisionOf(fields: readonly string[]): Revision {
-  const [id = '', parents = '', an = '', ae = '', cn = '', ce = '', time = '', subject = '', request, reverts, change, body = ''] = fields
+  const [
+    id = '',
+    parents = '',
+    an = '',
+    ae = '',
+    cn = '',
+    ce = '',
+    time = '',
+    subject = '',
+    request,
+    reverts,
+    change,
+    body = '',
+  ] = fields
   const paragraphs = body.trim().split(/\n{2,}/)
   // What egress25 has committed ends with a paragraph for programs.
   if (change?.trim()) paragraphs.pop()

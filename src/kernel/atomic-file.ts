@@ -31,7 +31,11 @@ export async function stageFile(path: string, text: string | Uint8Array, mode = 
 }
 
 /** Writes a file in place of another: readers see the old text or the new one. */
-export async function writeFileAtomically(path: string, text: string | Uint8Array, mode?: number): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  text: string | Uint8Array,
+  mode?: number,
+): Promise<void> {
   const staged = await stageFile(path, text, mode)
   await staged.commit()
 }

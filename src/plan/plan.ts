@@ -26,7 +26,7 @@ const EMPTY: Model = { policies: [], relays: [], exemptions: [], tests: [] }
 
 /** Nothing in force: what a first apply starts from. */
 export const NOTHING: Compiled = {
-  loaded: { model: EMPTY, diagnostics: [], documents: [], lists: new Map() },
+  loaded: { model: EMPTY, diagnostics: [], documents: [], lists: new Map(), files: new Map() },
   model: EMPTY,
   ruleset: { tables: [], learned: [], totals: [], chains: [] },
 }

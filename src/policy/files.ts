@@ -115,7 +115,9 @@ export async function readText<T>(
   maxBytes: number,
   take: Take<T>,
   memory?: FileMemory<T>,
+  isGone = false,
 ): Promise<Taken<T>> {
+  if (isGone) return fault(path, 'unreadable-file', 'the file cannot be read: it is to be removed')
   const root = await realpath(directory).catch(() => null)
   return root === null
     ? fault(path, 'unreadable-file', 'the policy directory is gone')

@@ -21,6 +21,8 @@ export interface Loaded {
   readonly documents: readonly LocatedDocument[]
   /** The prefixes of each list by its name. */
   readonly lists: ReadonlyMap<string, PrefixSet>
+  /** The texts of the YAML files by their paths. */
+  readonly files: ReadonlyMap<string, string>
 }
 
 /** Nobody reads more of them at once, and each costs a walk to its line. */
@@ -87,7 +89,7 @@ export async function loadPolicies(
   const all = sortDiagnostics([...diagnostics, ...listFaults, ...unresolved, ...crossed]).map((one, index) =>
     index < MAX_EXCERPTS ? withExcerpt(one, texts.get(one.file)) : one,
   )
-  return { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists }
+  return { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists, files: texts }
 }
 
 async function loadLists(
@@ -108,7 +110,14 @@ async function loadLists(
     const result =
       typeof replaced === 'string'
         ? { value: readList(document.file, replaced) }
-        : await readText(directory, document.file, LIMITS.listBytes, readList, memory?.lists)
+        : await readText(
+            directory,
+            document.file,
+            LIMITS.listBytes,
+            readList,
+            memory?.lists,
+            replaced === null,
+          )
     if ('diagnostic' in result) {
       // Said where the name of the file is written: that is what must be mended.
       const { code, severity, message } = result.diagnostic
