@@ -11,6 +11,7 @@ import {
   buildAlerts,
   type ChannelConfig,
 } from './config/alerts.ts'
+import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
 import { type Diagnostic, diagnostic } from './policy/diagnostic.ts'
 import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
@@ -39,7 +40,7 @@ const ConfigSchema = Type.Object(
       retain: Type.Optional(text('duration')),
       retain_detail: Type.Optional(text('duration')),
     }),
-    exemptions: section({ announce: Type.Optional(Type.Array(text('duration'), { maxItems: 16 })) }),
+    exemptions: Type.Optional(ExemptionsSchema),
     // Nothing can name the machine behind an address yet; an entry would be silently useless.
     subscribers: Type.Optional(Type.Array(Type.Object({}), { maxItems: 0 })),
     alerts: AlertsSchema,
@@ -61,15 +62,8 @@ export interface Config {
   readonly retain: number
   /** The same for single attempts; their sums are kept as long as incidents are. */
   readonly retainDetail: number
-  /** How long before their end exemptions are announced, the longest first. */
-  readonly announce: readonly Lead[]
+  readonly exemptions: ExemptionsConfig
   readonly channels: readonly ChannelConfig[]
-}
-
-export interface Lead {
-  /** As it is written, such as `7d`. */
-  readonly text: string
-  readonly milliseconds: number
 }
 
 /** The configuration cannot be used; every reason, with its place. */
@@ -158,17 +152,9 @@ function build(written: Static<typeof ConfigSchema>): Config {
     stateDirectory: state?.directory ?? '/var/lib/egress25',
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
     retainDetail: parseDuration(state?.retain_detail ?? '1d') ?? 0,
-    announce: buildLeads(exemptions?.announce ?? ['7d', '1d']),
+    exemptions: buildExemptions(exemptions ?? {}),
     channels: buildAlerts(alerts ?? []),
   }
-}
-
-/** The same span written in two ways is one. */
-function buildLeads(durations: readonly string[]): Lead[] {
-  const leads = new Map(durations.map((text) => [parseDuration(text) ?? 0, text]))
-  return [...leads]
-    .map(([milliseconds, text]) => ({ text, milliseconds }))
-    .sort((a, b) => b.milliseconds - a.milliseconds)
 }
 
 function parseListen(value: string): Listen | null {

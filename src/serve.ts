@@ -15,6 +15,7 @@ import { EventLog } from './control/event-log.ts'
 import { LapseWatch } from './control/lapse-watch.ts'
 import { Monitor } from './control/monitor.ts'
 import { News } from './control/news.ts'
+import { openExemptions } from './control/open-exemptions.ts'
 import { ConfirmationPendingError, HeldError } from './control/pending.ts'
 import { PolicyError } from './control/policy-error.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
@@ -76,7 +77,10 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
-    onApplied: (inForce, by) => news.applied(inForce, by),
+    onApplied: (inForce, by) => {
+      news.applied(inForce, by)
+      exemptions.applied(inForce, by)
+    },
     onBootFile: (error) => news.bootFile(error),
   })
   const dispatcher = new Dispatcher({
@@ -125,13 +129,25 @@ export async function serve(configFile: string | null): Promise<Exit> {
     generation,
     nflogGroup: config.compile.nflogGroup,
     resumed: incidents.list({ state: 'open', limit: 100_000 }),
-    onIncident: (event) => news.incident(event),
+    onIncident: (event) => {
+      news.incident(event)
+      exemptions.incident(event)
+    },
     onProgress: (grown) =>
       news.store(() => {
         for (const incident of grown) incidents.save(incident)
       }),
     history,
     log: news,
+  })
+  const exemptions = openExemptions({
+    config: config.exemptions,
+    database,
+    controller,
+    openIncidents: () => monitor.detector.open(),
+    resumed: incidents.list({ state: 'open', limit: 100_000 }),
+    news,
+    log,
   })
   const preflight = new PreflightWatch({
     preflight: new Preflight(machineFiles(), runProcess),
@@ -143,7 +159,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const lapses = new LapseWatch({
     inForce: () => controller.inForce,
     store: new LapseStore(database),
-    leads: config.announce.map(({ milliseconds }) => milliseconds),
+    leads: config.exemptions.announce.map(({ milliseconds }) => milliseconds),
     now: Date.now,
     inTransaction: (work) => {
       inTransaction(database, work)
@@ -157,7 +173,12 @@ export async function serve(configFile: string | null): Promise<Exit> {
         'the database cannot be written; ends of exemptions are in this log only',
       ),
   })
-  const metrics: Metrics = createMetrics(monitor, { controller, preflight, lapses, leads: config.announce })
+  const metrics: Metrics = createMetrics(monitor, {
+    controller,
+    preflight,
+    lapses,
+    leads: config.exemptions.announce,
+  })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
   const app = await createApp(
     {
@@ -177,6 +198,9 @@ export async function serve(configFile: string | null): Promise<Exit> {
       preflight,
       metrics,
       events,
+      requests: exemptions.requests,
+      fourEyes: config.exemptions.fourEyes,
+      expiring: config.exemptions.announce[0]?.milliseconds ?? 0,
       onIncident: (event) => news.incident(event),
     },
     log,
@@ -217,6 +241,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     const forgotten = incidents.prune(Date.now() - config.retain)
     if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
     lapses.prune(Date.now() - config.retain)
+    exemptions.prune(Date.now() - config.retain)
   }
   prune()
   const ticking = setInterval(() => events.tick(), 1_000)

@@ -8,6 +8,7 @@ import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
 import { toApiError } from './errors.ts'
 import { eventRoutes } from './events.ts'
+import { exemptionRequestRoutes } from './exemption-requests.ts'
 import { explainRoutes } from './explain.ts'
 import { identify, requestId } from './identify.ts'
 import { incidentRoutes } from './incidents.ts'
@@ -67,6 +68,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     documentRoutes,
     applyRoutes,
     explainRoutes,
+    exemptionRequestRoutes,
     incidentRoutes,
     eventRoutes,
     attemptRoutes,

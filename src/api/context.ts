@@ -2,6 +2,7 @@
 import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
+import type { ExemptionRequests } from '../control/exemption-requests.ts'
 import type { Monitor } from '../control/monitor.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
@@ -30,6 +31,11 @@ export interface Context {
   readonly events: EventLog
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly metrics: Metrics
+  readonly requests: ExemptionRequests
+  /** Whether exemptions need somebody else's approval than the one's who asked. */
+  readonly fourEyes: boolean
+  /** Milliseconds before its end from which an exemption counts as expiring. */
+  readonly expiring: number
   /** Stores and announces what became of an incident. */
   readonly onIncident: (event: IncidentEvent) => void
 }

@@ -3,12 +3,14 @@ import { createHash } from 'node:crypto'
 import { type TSchema, Type } from 'typebox'
 import { completeDocument, findDocument } from '../control/document-change.ts'
 import { planBody } from '../plan/plan-body.ts'
+import type { Model } from '../policy/model.ts'
 import { DOCUMENT_SCHEMAS, type Document, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
+import { ReasonHeader, reasonOf } from './reason.ts'
 import type { Api, Routes } from './route.ts'
 import { documentSchema, object, oneOf, pageOf, titleOf } from './schemas.ts'
 
@@ -17,9 +19,19 @@ const ChangeQuery = object({
 })
 
 const ETags = Type.Optional(Type.String({ maxLength: 1_000 }))
-const IfMatch = Type.Object({ 'if-match': ETags })
 const IfNoneMatch = Type.Object({ 'if-none-match': ETags })
-const Preconditions = Type.Object({ 'if-match': ETags, 'if-none-match': ETags })
+const Preconditions = Type.Object({
+  'if-match': ETags,
+  'if-none-match': ETags,
+  ...ReasonHeader.properties,
+})
+const DeleteHeaders = Type.Object({ 'if-match': ETags, ...ReasonHeader.properties })
+const OverrideQuery = object({
+  ...ChangeQuery.properties,
+  override_incident: Type.Optional(
+    oneOf(['true', 'false'], { description: 'true: although a host has an open incident; needs a reason' }),
+  ),
+})
 
 const CHANGING: readonly ProblemCode[] = [
   'invalid-policy',
@@ -30,6 +42,7 @@ const CHANGING: readonly ProblemCode[] = [
   'confirmation-pending',
   'kernel-refused',
   'precondition-failed',
+  'edited-by-hand',
 ]
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>
@@ -38,7 +51,7 @@ export const documentRoutes: Routes<Context> = (app, context) => {
   for (const kind of KINDS) routesOf(app, context, kind)
 }
 
-function routesOf(app: Api, { controller }: Context, kind: Kind): void {
+function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: Kind): void {
   const path = `/v1/${PLURALS[kind]}`
   const tags = [PLURALS[kind]]
   const example = DOCUMENT_EXAMPLES[kind]
@@ -104,7 +117,7 @@ function routesOf(app: Api, { controller }: Context, kind: Kind): void {
         summary: `Create or replace a document of kind ${kind}`,
         tags,
         params,
-        querystring: ChangeQuery,
+        querystring: kind === 'exemption' ? OverrideQuery : ChangeQuery,
         headers: Preconditions,
         response: {
           200: Type.Union([
@@ -117,19 +130,36 @@ function routesOf(app: Api, { controller }: Context, kind: Kind): void {
       config: {
         access,
         body: written(kind),
-        problems: [...CHANGING, 'invalid-document', 'file-exists', 'precondition-required'],
+        problems: [
+          ...CHANGING,
+          'invalid-document',
+          'file-exists',
+          'precondition-required',
+          ...(kind === 'exemption' ? (['open-incident', 'reason-required', 'four-eyes'] as const) : []),
+        ],
       },
     },
     async ({ params: { name }, query, headers, body, caller }, reply) => {
       const document = completeDocument(kind, name, body)
+      const reason = reasonOf(headers)
+      if (kind === 'exemption' && fourEyes && caller.role !== 'admin') {
+        throw new ApiError('four-eyes', 'exemptions are asked for here: POST /v1/exemption-requests')
+      }
+      const overrideIncident = 'override_incident' in query && query.override_incident === 'true'
       let created = false
       const plan = await controller.put(document, {
         mayGoAhead(current) {
           created = current === null
           checkPut(headers, current)
         },
+        ...(kind === 'exemption'
+          ? {
+              mayBecome: (model: Model) => void requests.mayExempt(model, name, { overrideIncident, reason }),
+            }
+          : {}),
         dryRun: query.dry_run === 'true',
         by: caller,
+        reason,
       })
       if (plan !== null) return reply.send({ dry_run: true, document, plan: planBody(plan) })
       return reply
@@ -148,7 +178,7 @@ function routesOf(app: Api, { controller }: Context, kind: Kind): void {
         tags,
         params,
         querystring: ChangeQuery,
-        headers: IfMatch,
+        headers: DeleteHeaders,
         response: {
           200: object({ dry_run: Type.Literal(true), plan: PlanSchema }),
           204: { description: 'it is gone' },
@@ -164,6 +194,7 @@ function routesOf(app: Api, { controller }: Context, kind: Kind): void {
         },
         dryRun: query.dry_run === 'true',
         by: caller,
+        reason: reasonOf(headers),
       })
       if (plan !== null) return reply.send({ dry_run: true, plan: planBody(plan) })
       return reply.code(204).send(null)

@@ -2,10 +2,24 @@
 import type { FastifyError } from 'fastify'
 import { FileExistsError } from '../control/controller.ts'
 import { DocumentError } from '../control/document-change.ts'
+import {
+  FourEyesError,
+  NoRequestError,
+  ReasonRequiredError,
+  RequestDecidedError,
+} from '../control/exemption-requests.ts'
 import { UnguardedError } from '../control/guard.ts'
+import { OpenIncidentError } from '../control/infected-hosts.ts'
 import { ConfirmationPendingError, HeldError, NothingPendingError } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
 import { UnwritableError } from '../control/stage-change.ts'
+import {
+  ConflictError,
+  EditedByHandError,
+  GitError,
+  NoHistoryError,
+  NoRevisionError,
+} from '../history/history-error.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
@@ -35,6 +49,21 @@ export function toApiError(error: FastifyError | Error): ApiError {
     }))
     return new ApiError('policy-tests-failed', error.message, { failures })
   }
+  if (error instanceof OpenIncidentError) {
+    const incidents = error.incidents.map(({ id, kind, source, summary }) => ({ id, kind, source, summary }))
+    return new ApiError('open-incident', error.message, { incidents })
+  }
+  if (error instanceof EditedByHandError || error instanceof ConflictError) {
+    const code = error instanceof ConflictError ? 'history-conflict' : 'edited-by-hand'
+    return new ApiError(code, error.message, { files: error.files })
+  }
+  if (error instanceof NoRequestError || error instanceof NoRevisionError)
+    return new ApiError('not-found', error.message)
+  if (error instanceof RequestDecidedError) return new ApiError('request-decided', error.message)
+  if (error instanceof FourEyesError) return new ApiError('four-eyes', error.message)
+  if (error instanceof ReasonRequiredError) return new ApiError('reason-required', error.message)
+  if (error instanceof NoHistoryError) return new ApiError('no-history', error.message)
+  if (error instanceof GitError) return new ApiError('history-failed', error.message)
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
   if (error instanceof UnwritableError) return new ApiError('policies-unwritable', error.message)
   if (error instanceof ConfirmationPendingError) return new ApiError('confirmation-pending', error.message)

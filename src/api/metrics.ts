@@ -1,6 +1,6 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import type { Lead } from '../config.ts'
+import type { Lead } from '../config/exemptions.ts'
 import type { Controller } from '../control/controller.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
 import type { Monitor } from '../control/monitor.ts'

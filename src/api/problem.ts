@@ -8,6 +8,7 @@ export const PROBLEMS = {
   'bad-request': [400, 'The request is not well formed'],
   unauthenticated: [401, 'Say who you are, with a token or a certificate'],
   forbidden: [403, 'You may not do this'],
+  'four-eyes': [403, 'Somebody else than the one who asked must approve it'],
   'not-found': [404, 'There is no such thing'],
   'method-not-allowed': [405, 'This cannot be done to it'],
   'not-acceptable': [406, 'It cannot be had in any form that the request accepts'],
@@ -16,12 +17,18 @@ export const PROBLEMS = {
   'nothing-pending': [409, 'No change waits for a confirmation'],
   'policies-held': [409, 'The policies hold a change that was taken back'],
   'request-in-progress': [409, 'The first request with this Idempotency-Key is not done yet'],
+  'request-decided': [409, 'The request is decided already'],
+  'open-incident': [409, 'A host that would be exempt has an open incident'],
+  'edited-by-hand': [409, 'Somebody has edited the files by hand'],
+  'history-conflict': [409, 'Two changes touch the same lines'],
+  'no-history': [409, 'The policies have no history'],
   'precondition-failed': [412, 'It has changed meanwhile, or exists already'],
   'body-too-large': [413, 'The body is too large'],
   'unsupported-media-type': [415, 'Send JSON or YAML'],
   'invalid-document': [422, 'The document has mistakes'],
   'invalid-policy': [422, 'With this change the policies would have mistakes'],
   'policy-tests-failed': [422, 'With this change policy tests would fail'],
+  'reason-required': [422, 'Say why'],
   'idempotency-key-reused': [422, 'This Idempotency-Key was used for something else'],
   'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],
   'too-many-requests': [429, 'Too many requests; wait a little'],
@@ -30,6 +37,7 @@ export const PROBLEMS = {
   unguarded: [503, 'The change cannot be guarded, and was not made'],
   'policies-unwritable': [503, 'The policy directory cannot be written'],
   'policies-unreadable': [503, 'The policy directory cannot be read'],
+  'history-failed': [503, 'The history of the policies cannot be read or written'],
   'history-unavailable': [503, 'The memory of attempts cannot be read'],
   'too-many-listeners': [503, 'Too many listen to events'],
   'not-ready': [503, 'The gateway is not ready'],
@@ -58,6 +66,12 @@ export const ProblemSchema = object(
       ),
     ),
     diagnostics: Type.Optional(Type.Array(DiagnosticSchema)),
+    files: Type.Optional(Type.Array(Text, { description: 'those that two changes touch' })),
+    incidents: Type.Optional(
+      Type.Array(object({ id: Text, kind: Text, source: Text, summary: Text }), {
+        description: 'what speaks against an exemption',
+      }),
+    ),
     failures: Type.Optional(
       Type.Array(
         object({

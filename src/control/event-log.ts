@@ -11,6 +11,8 @@ export const EVENT_TYPES = [
   'confirmation',
   'drift',
   'exemption',
+  'exemption-request',
+  'history',
   'preflight',
 ] as const
 

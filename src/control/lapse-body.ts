@@ -3,7 +3,7 @@ import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 
 /** A message must fit a pager: an exemption may have 100,000 sources. */
-const MOST_SOURCES = 100
+export const MOST_SOURCES = 100
 
 /** What is posted to channels; `now` in milliseconds since the epoch. */
 export function lapseBody({ exemption, lead }: Lapse<EndingExemption>, gateway: string, now: number) {

@@ -4,11 +4,12 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
-import type { IncidentEvent } from '../detect/incident.ts'
+import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ForeignChange } from '../kernel/change-monitor.ts'
 import type { Finding } from '../kernel/preflight.ts'
 import { formatPrefix } from '../policy/prefix.ts'
+import type { ExemptionDocument } from '../policy/schema.ts'
 import { inTransaction } from '../store/database.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Outbox } from '../store/outbox.ts'
@@ -17,7 +18,8 @@ import type { Caller } from './caller.ts'
 import type { Pending } from './confirmation.ts'
 import type { InForce } from './controller.ts'
 import type { EventLog } from './event-log.ts'
-import { lapseBody, lapseKey } from './lapse-body.ts'
+import type { ExemptionRequest, RequestEvent } from './exemption-request.ts'
+import { lapseBody, lapseKey, MOST_SOURCES } from './lapse-body.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 import type { MonitorLog } from './monitor.ts'
@@ -171,6 +173,33 @@ export class News implements MonitorLog {
     this.#events.publish('exemption', { event: lead === 0 ? 'lapsed' : 'lapses', exemption })
   }
 
+  exemptionRequest({ id, exemption: { name, ticket } }: ExemptionRequest, event: RequestEvent): void {
+    const { reason, overrode } = event
+    const body = { event: event.event, request: id, exemption: name, ticket, by: event.by, reason, overrode }
+    this.#log.info(body, `exemption request ${event.event}`)
+    this.#events.publish('exemption-request', body)
+  }
+
+  /** Taken back by the service itself, because a host that it covers turned bad. */
+  exemptionRevoked(exemption: ExemptionDocument, incident: Incident): void {
+    const { name, expires = null, owner = null, ticket = null, reason = null, sources } = exemption
+    const more = sources.length - MOST_SOURCES
+    const body = {
+      name,
+      expires,
+      owner,
+      ticket,
+      reason,
+      sources: sources.slice(0, MOST_SOURCES),
+      ...(more > 0 ? { more_sources: more } : {}),
+    }
+    this.#log.warn(
+      { exemption: body, incident: incident.id },
+      'an exemption was revoked: its host is infected',
+    )
+    this.#tellAll('exemption', 'exemption-revoked', { exemption: body, incident: incident.id })
+  }
+
   preflightAppeared(finding: Finding): void {
     this.#log.warn(finding, 'preflight warning')
     this.#events.publish('preflight', { event: 'appeared', ...finding })
@@ -190,7 +219,7 @@ export class News implements MonitorLog {
   }
 
   /** For what must be acted on and is no incident of a machine. */
-  #tellAll(type: 'drift', event: string, body: Readonly<Record<string, unknown>>): void {
+  #tellAll(type: 'drift' | 'exemption', event: string, body: Readonly<Record<string, unknown>>): void {
     const { gateway, onMessages } = this.#options
     const now = Date.now()
     this.#events.publish(type, { event, ...body })

@@ -28,6 +28,20 @@ const MIGRATIONS = [
      PRIMARY KEY (name, expires, lead)
    ) STRICT, WITHOUT ROWID;`,
   'CREATE INDEX IF NOT EXISTS incidents_by_source ON incidents (source, last_seen DESC);',
+  `CREATE TABLE IF NOT EXISTS history_journal (
+     number INTEGER PRIMARY KEY AUTOINCREMENT,
+     entry TEXT NOT NULL
+   ) STRICT;
+   CREATE TABLE IF NOT EXISTS exemption_requests (
+     number INTEGER PRIMARY KEY AUTOINCREMENT,
+     id TEXT NOT NULL UNIQUE,
+     stage TEXT NOT NULL,
+     requester TEXT NOT NULL,
+     exemption TEXT NOT NULL,
+     changed INTEGER NOT NULL,
+     body TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX IF NOT EXISTS exemption_requests_by_stage ON exemption_requests (stage, number DESC);`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

@@ -655,7 +655,7 @@ sources: [100.64.1.3]
   })
 
   t.test('the configuration', async (t) => {
-    const leads = (text: string) => parseConfig('c.yaml', text).announce.map((lead) => lead.text)
+    const leads = (text: string) => parseConfig('c.yaml', text).exemptions.announce.map((lead) => lead.text)
     t.same(leads('gateway: g\n'), ['7d', '1d'])
     t.same(leads('exemptions: { announce: [1h, 30d, 60m] }\n'), ['30d', '60m'])
     t.same(leads('exemptions: { announce: [] }\n'), [])
