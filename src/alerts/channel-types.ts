@@ -3,6 +3,7 @@
  * as well.
  */
 import type { ChannelType } from './channel.ts'
+import { syslog } from './channels/syslog.ts'
 import { webhook } from './channels/webhook.ts'
 
-export const CHANNEL_TYPES: readonly ChannelType[] = [webhook]
+export const CHANNEL_TYPES: readonly ChannelType[] = [webhook, syslog]
