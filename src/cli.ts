@@ -129,6 +129,37 @@ command('incidents', 'list open incidents').action(async (options: Options) => {
   exit = await incidents(common(options))
 })
 
+const token = program.command('token').description('say who may use the API')
+
+token
+  .command('create <name>')
+  .description('make a token, and print it')
+  .requiredOption('--role <role>', 'viewer, operator, admin or requester')
+  .option('--expires <duration>', 'how long it is good for', '90d')
+  .option('--json', 'print JSON')
+  .action(async (name: string, options: Options & { role: string; expires: string }) => {
+    const { createToken } = await import('./commands/token.ts')
+    exit = await createToken({ name, ...options }, common(options))
+  })
+
+token
+  .command('list')
+  .description('list all tokens')
+  .option('--json', 'print JSON')
+  .action(async (options: Options) => {
+    const { listTokens } = await import('./commands/token.ts')
+    exit = await listTokens(common(options))
+  })
+
+token
+  .command('revoke <id>')
+  .description('end a token at once')
+  .option('--json', 'print JSON')
+  .action(async (id: string, options: Options) => {
+    const { revokeToken } = await import('./commands/token.ts')
+    exit = await revokeToken(id, common(options))
+  })
+
 program
   .command('serve')
   .description('run the service')

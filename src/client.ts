@@ -1,6 +1,7 @@
 /** The command's side of the API. */
 import { request } from 'node:http'
-import type { Listen } from './config.ts'
+import { localCaller } from './commands/local-caller.ts'
+import type { Listen } from './config/api.ts'
 
 export interface Answer {
   readonly status: number
@@ -18,13 +19,14 @@ const TIMEOUT = 310_000
  */
 export async function callService(
   listen: readonly Listen[],
-  method: 'GET' | 'POST',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
+  body?: unknown,
 ): Promise<Answer> {
   const reasons: string[] = []
   for (const address of [...listen].sort((a, b) => Number(a.kind === 'tcp') - Number(b.kind === 'tcp'))) {
     try {
-      return await call(address, method, path)
+      return await call(address, method, path, body)
     } catch (error) {
       const where = address.kind === 'unix' ? address.path : `${address.host}:${address.port}`
       reasons.push(`${where}: ${(error as Error).message}`)
@@ -35,11 +37,17 @@ export async function callService(
   )
 }
 
-function call(address: Listen, method: string, path: string): Promise<Answer> {
+function call(address: Listen, method: string, path: string, body: unknown): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const place =
       address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
-    const outgoing = request({ ...place, method, path, timeout: TIMEOUT, agent: false }, (response) => {
+    const headers = {
+      // Who may reach the socket is believed who it is.
+      ...(address.kind === 'unix' ? { 'x-egress25-user': localCaller().name } : {}),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    }
+    const options = { ...place, method, path, headers, timeout: TIMEOUT, agent: false }
+    const outgoing = request(options, (response) => {
       let text = ''
       response.setEncoding('utf8')
       response.on('data', (chunk: string) => {
@@ -56,6 +64,6 @@ function call(address: Listen, method: string, path: string): Promise<Answer> {
     })
     outgoing.on('timeout', () => outgoing.destroy(new Error('no answer in time')))
     outgoing.on('error', reject)
-    outgoing.end()
+    outgoing.end(body === undefined ? undefined : JSON.stringify(body))
   })
 }

@@ -1,6 +1,5 @@
 /** The gateway's own configuration: one file per machine. */
 import { readFile } from 'node:fs/promises'
-import { isIP } from 'node:net'
 import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
@@ -11,11 +10,22 @@ import {
   buildAlerts,
   type ChannelConfig,
 } from './config/alerts.ts'
+import {
+  API_FORMATS,
+  type ApiConfig,
+  ApiSchema,
+  apiProblems,
+  buildApi,
+  type Listen,
+  withSocket,
+} from './config/api.ts'
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
-import { type Diagnostic, diagnostic } from './policy/diagnostic.ts'
+import { type Diagnostic, diagnostic, type Problem } from './policy/diagnostic.ts'
 import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
 import { parseYaml } from './policy/yaml-source.ts'
+
+export type { Listen } from './config/api.ts'
 
 export const DEFAULT_CONFIG_FILE = '/etc/egress25/egress25.yaml'
 
@@ -34,7 +44,7 @@ const ConfigSchema = Type.Object(
       priority: Type.Optional(Type.Integer({ minimum: -400, maximum: 400 })),
       tracked_sources: Type.Optional(Type.Integer({ minimum: 16, maximum: 4_194_304 })),
     }),
-    api: section({ listen: Type.Optional(Type.Array(text('listen'), { minItems: 1, maxItems: 16 })) }),
+    api: ApiSchema,
     state: section({
       directory: Type.Optional(text('absolute-path')),
       retain: Type.Optional(text('duration')),
@@ -48,14 +58,12 @@ const ConfigSchema = Type.Object(
   { additionalProperties: false },
 )
 
-export type Listen =
-  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
-  | { readonly kind: 'unix'; readonly path: string }
-
 export interface Config {
   readonly gateway: string
   readonly policyDirectory: string
   readonly compile: CompileOptions
+  readonly api: ApiConfig
+  /** With a socket for the command, also where none is configured. */
   readonly listen: readonly Listen[]
   readonly stateDirectory: string
   /** Milliseconds after which a resolved incident is forgotten (RFC 6561 §5: no longer than it is needed). */
@@ -79,6 +87,7 @@ export class ConfigError extends Error {
 const CONFIG_FORMATS = {
   ...FORMATS,
   ...ALERT_FORMATS,
+  ...API_FORMATS,
   'absolute-path': (value: string) =>
     fault(value.startsWith('/'), `${quote(value)} must be an absolute path`),
   interface: (value: string) =>
@@ -88,15 +97,6 @@ const CONFIG_FORMATS = {
       URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
       `${quote(value)} is not an http(s) URL`,
     ),
-  listen: (value: string) => {
-    const listen = parseListen(value)
-    if (listen === null) return fault(false, `${quote(value)} is neither ADDRESS:PORT nor unix:/PATH`)
-    const safe = listen.kind === 'unix' || isLoopback(listen.host)
-    return fault(
-      safe,
-      `${quote(value)} is beyond loopback, which needs TLS and tokens; listen on 127.0.0.1 or unix:`,
-    )
-  },
 }
 
 /**
@@ -123,10 +123,13 @@ export function parseConfig(path: string, written: string): Config {
   if (second !== undefined)
     found.push(diagnostic(second.origin, 'not-a-document', 'one document is enough here'))
   const problems = checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)
-  if (problems.length === 0) {
-    const { alerts = [] } = (document?.value ?? {}) as Static<typeof ConfigSchema>
-    problems.push(...alertProblems(alerts).map((one) => ({ ...one, pointer: `/alerts${one.pointer}` })))
+  const { alerts = [], api = {} } = (document?.value ?? {}) as Static<typeof ConfigSchema>
+  const within = (section: string, more: () => Problem[]) => {
+    if (problems.some(({ pointer }) => pointer.startsWith(section))) return
+    problems.push(...more().map((one) => ({ ...one, pointer: section + one.pointer })))
   }
+  within('/alerts', () => alertProblems(alerts))
+  within('/api', () => apiProblems(api))
   for (const { code, message, ...place } of problems) {
     const origin = document?.locate(place) ?? { file: path, line: 1, column: 1 }
     found.push(diagnostic(origin, code, message))
@@ -137,6 +140,7 @@ export function parseConfig(path: string, written: string): Config {
 
 function build(written: Static<typeof ConfigSchema>): Config {
   const { gateway, policies, firewall, api, state, exemptions, alerts } = written
+  const stateDirectory = state?.directory ?? '/var/lib/egress25'
   return {
     gateway: gateway ?? hostname(),
     policyDirectory: policies?.directory ?? '/etc/egress25/policies',
@@ -148,25 +152,14 @@ function build(written: Static<typeof ConfigSchema>): Config {
       trackedSources: firewall?.tracked_sources ?? DEFAULT_COMPILE_OPTIONS.trackedSources,
       uids: new Map(),
     },
-    listen: (api?.listen ?? ['127.0.0.1:7025']).flatMap((value) => parseListen(value) ?? []),
-    stateDirectory: state?.directory ?? '/var/lib/egress25',
+    api: buildApi(api),
+    listen: withSocket(buildApi(api).listen, stateDirectory),
+    stateDirectory,
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
     retainDetail: parseDuration(state?.retain_detail ?? '1d') ?? 0,
     exemptions: buildExemptions(exemptions ?? {}),
     channels: buildAlerts(alerts ?? []),
   }
-}
-
-function parseListen(value: string): Listen | null {
-  if (value.startsWith('unix:/')) return { kind: 'unix', path: value.slice('unix:'.length) }
-  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value)
-  const host = match?.[1] ?? match?.[2] ?? ''
-  const port = Number(match?.[3])
-  return isIP(host) > 0 && port > 0 && port < 65_536 ? { kind: 'tcp', host, port } : null
-}
-
-function isLoopback(host: string): boolean {
-  return host === '::1' || /^127\./.test(host)
 }
 
 function fault(isFine: boolean, message: string) {

@@ -4,9 +4,8 @@ import { join } from 'node:path'
 import { type Logger, pino } from 'pino'
 import { Dispatcher } from './alerts/dispatcher.ts'
 import { openChannels } from './alerts/open-channels.ts'
-import { createApp } from './api/app.ts'
-import { listen } from './api/listen.ts'
 import { createMetrics, type Metrics } from './api/metrics.ts'
+import { openApi } from './api/open-api.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
 import { type Config, ConfigError, readConfig } from './config.ts'
 import { AttemptHistory } from './control/attempt-history.ts'
@@ -180,7 +179,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     leads: config.exemptions.announce,
   })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
-  const app = await createApp(
+  // The sockets first: a second instance fails here, before it has touched anything.
+  const api = await openApi(
     {
       gateway: config.gateway,
       policyDirectory: config.policyDirectory,
@@ -203,10 +203,14 @@ export async function serve(configFile: string | null): Promise<Exit> {
       expiring: config.exemptions.announce[0]?.milliseconds ?? 0,
       onIncident: (event) => news.incident(event),
     },
-    log,
+    {
+      config: config.api,
+      addresses: config.listen,
+      stateDirectory: config.stateDirectory,
+      retain: config.retain,
+      log,
+    },
   )
-  // The sockets first: a second instance fails here, before it has touched anything.
-  const servers = await listen(app, config.listen)
   const stop = async () => {
     notifySystemd('STOPPING=1')
     monitor.stop()
@@ -214,9 +218,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     preflight.stop()
     lapses.stop()
     dispatcher.stop()
-    for (const server of servers) server.close()
-    await app.close()
-    for (const server of servers) server.closeAllConnections()
+    await api.stop()
     await history.stop()
     database.close()
   }
@@ -247,7 +249,10 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const ticking = setInterval(() => events.tick(), 1_000)
   const pruning = setInterval(prune, PRUNE_INTERVAL)
   const keeping = setInterval(() => void controller.keepForBoot(), KEEP_INTERVAL)
-  process.on('SIGHUP', () => void reapply(controller, metrics, log))
+  process.on('SIGHUP', () => {
+    api.reload().catch((error) => log.error({ reason: error.message }, 'certificates not read again'))
+    void reapply(controller, metrics, log)
+  })
   const signal = await new Promise<string>((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
   })

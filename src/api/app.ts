@@ -1,28 +1,48 @@
 /** The control API as a Fastify instance, apart from any socket. */
 import helmet from '@fastify/helmet'
 import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
-import { parseYaml } from '../policy/yaml-source.ts'
+import type { Logger } from 'pino'
+import type { ApiConfig } from '../config/api.ts'
+import type { AuditStore } from '../store/audit.ts'
+import type { AnswerStore } from '../store/idempotency.ts'
+import type { TokenStore } from '../store/tokens.ts'
+import { checkAccept } from './accept.ts'
+import { guard } from './access/guard.ts'
 import { applyRoutes } from './apply.ts'
 import { attemptRoutes } from './attempts.ts'
+import { auditRoutes, keepAudit } from './audit.ts'
+import { readBodies } from './bodies.ts'
 import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
 import { toApiError } from './errors.ts'
 import { eventRoutes } from './events.ts'
 import { exemptionRequestRoutes } from './exemption-requests.ts'
 import { explainRoutes } from './explain.ts'
-import { identify, requestId } from './identify.ts'
+import { answerRepeats } from './idempotency.ts'
 import { incidentRoutes } from './incidents.ts'
+import { answerOtherMethods } from './methods.ts'
 import { describe } from './openapi.ts'
-import { ApiError, sendProblem } from './problem.ts'
+import { sendProblem } from './problem.ts'
+import { requestId } from './request-id.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
 import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
+import { tokenRoutes } from './tokens.ts'
 
 const BODY_LIMIT = 1024 * 1024
 
-export async function createApp(context: Context, logger: FastifyBaseLogger): Promise<Api> {
-  const app = fastify({
-    loggerInstance: logger,
+/** What the API itself has to work with, beside the context of its routes. */
+export interface Needs {
+  readonly tokens: TokenStore
+  readonly audit: AuditStore
+  readonly answers: AnswerStore
+  readonly config: ApiConfig
+}
+
+export async function createApp(context: Context, needs: Needs, logger: Logger): Promise<Api> {
+  const { tokens, audit, answers, config } = needs
+  const app: Api = fastify({
+    loggerInstance: logger as FastifyBaseLogger,
     bodyLimit: BODY_LIMIT,
     // A mistyped field must be an error, not something that is quietly mended or dropped.
     ajv: {
@@ -30,38 +50,40 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     },
     routerOptions: { maxParamLength: 200 },
     genReqId: requestId,
-    // Scrapes and health checks would drown everything else; what changes something is logged below.
+    // Scrapes and health checks would drown everything else; what changes something is in the audit.
     logController: new LogController({ disableRequestLogging: true }),
   }).withTypeProvider<TypeBoxProvider>()
   // As the handlers say: a serialiser made from a schema would drop what that does not name.
   app.setSerializerCompiler(() => JSON.stringify)
-  // Nothing here is meant to be rendered, and the transport is the operator's choice.
+  app.decorateRequest('problem', null)
+  // Nothing here is meant to be rendered.
   await app.register(helmet, {
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
-    strictTransportSecurity: false,
+    strictTransportSecurity: config.tls === null ? false : { maxAge: 31_536_000, includeSubDomains: false },
   })
-  identify(app)
-  app.addHook('onResponse', async ({ method, url, log }, { statusCode }) => {
-    if (method !== 'GET' && method !== 'HEAD') log.info({ method, url, status: statusCode }, 'request')
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    done()
   })
-  app.removeContentTypeParser('text/plain')
-  app.addContentTypeParser(
-    ['application/yaml', 'application/x-yaml', 'text/yaml'],
-    { parseAs: 'string' },
-    async (_: unknown, body: string | Buffer) => readYamlBody(String(body)),
-  )
   app.setErrorHandler((error: Error, request, reply) => {
     const problem = toApiError(error)
     if (problem.code === 'internal') request.log.error({ err: error }, 'request failed')
     return sendProblem(reply, problem)
   })
-  app.setNotFoundHandler((request, reply) =>
-    sendProblem(
-      reply,
-      new ApiError('not-found', `there is no ${request.method} ${request.url.split('?')[0]}`),
-    ),
-  )
-  app.addHook('onRequest', () => context.ready)
+  answerOtherMethods(app)
+  keepAudit(app, audit, logger)
+  await guard(app, { tokens, config, now: Date.now }, config.limits)
+  let isReady = false
+  void context.ready.then(() => {
+    isReady = true
+  })
+  app.addHook('onRequest', (_, __, done) => {
+    if (isReady) done()
+    else context.ready.then(() => done(), done)
+  })
+  readBodies(app)
+  checkAccept(app)
+  answerRepeats(app, answers)
   await describe(app)
   const all: readonly Routes<Context>[] = [
     statusRoutes,
@@ -75,14 +97,7 @@ export async function createApp(context: Context, logger: FastifyBaseLogger): Pr
     sourceRoutes,
   ]
   for (const routes of all) await addRoutes(app, routes, context)
+  await addRoutes(app, tokenRoutes, tokens)
+  await addRoutes(app, auditRoutes, audit)
   return app
-}
-
-function readYamlBody(text: string): unknown {
-  const { documents, diagnostics } = parseYaml('body', text)
-  const [document, second] = documents
-  if (diagnostics.length > 0 || document === undefined || second !== undefined) {
-    throw new ApiError('bad-request', 'the body is not one YAML document', { diagnostics })
-  }
-  return document.value
 }

@@ -13,8 +13,7 @@ import {
   seriesSpan,
   wrong,
 } from './history-query.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
-import { ApiError } from './problem.ts'
+import { limitOf, numberCursor, PageQuery, page } from './page.ts'
 import type { Routes } from './route.ts'
 import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
@@ -73,7 +72,7 @@ export const attemptRoutes: Routes<Context> = (app, { history, retain }) => {
     ({ query }) => {
       const { source, policy, verdict, since, until } = query
       const limit = limitOf(query)
-      const before = parseCursor(readCursor(query))
+      const before = numberCursor(query)
       const found = history.log.recent({
         limit: limit + 1,
         ...(source === undefined ? {} : { source: readSource(source) }),
@@ -147,12 +146,4 @@ function readSource(text: string): Prefix {
     'source',
     prefix === 'host-bits' ? 'has host bits set' : 'must be an IPv4 or IPv6 address or prefix',
   )
-}
-
-function parseCursor(cursor: string | null): number | null {
-  if (cursor === null) return null
-  if (!/^\d{1,15}$/.test(cursor)) {
-    throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  }
-  return Number(cursor)
 }

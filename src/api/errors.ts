@@ -23,6 +23,7 @@ import {
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
+import { TokenExistsError, TooManyTokensError } from '../store/tokens.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
 
 /** Fastify's own refusals, by their codes. */
@@ -72,6 +73,8 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof UnguardedError) return new ApiError('unguarded', error.message)
   if (error instanceof KernelError) return new ApiError('kernel-refused', error.message)
   if (error instanceof HistoryUnavailableError) return new ApiError('history-unavailable', error.message)
+  if (error instanceof TokenExistsError) return new ApiError('token-exists', error.message)
+  if (error instanceof TooManyTokensError) return new ApiError('too-many-tokens', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
   if ('validation' in error && error.validation !== undefined) {
     const errors = error.validation.map(({ instancePath, message }) => ({

@@ -1,35 +1,129 @@
-/** Puts the API on its sockets, of which there may be several. */
-import { chmod, unlink } from 'node:fs/promises'
-import { createServer, type Server } from 'node:http'
-import { connect } from 'node:net'
-import type { FastifyInstance } from 'fastify'
-import { ConfigError, type Listen } from '../config.ts'
+/** Puts the API on its sockets, of which there may be several, each with its own limits. */
+import { chmod, chown, readFile, unlink } from 'node:fs/promises'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
+import { connect, type Server as NetServer, type Socket } from 'node:net'
+import { type ApiConfig, isLoopback, type Listen, type TlsConfig } from '../config/api.ts'
+import { ConfigError } from '../config.ts'
+import { runProcess } from '../kernel/process.ts'
+import { mark, type Origin } from './access/origin.ts'
+import type { Api } from './route.ts'
 
 /** Milliseconds for a whole request to arrive: nobody holds a connection open by sending a byte now and then. */
 const REQUEST_TIMEOUT = 60_000
+const HEADERS_TIMEOUT = 20_000
+const HANDSHAKE_TIMEOUT = 10_000
 /** For which an idle connection stays: longer than usual proxies keep theirs, so that theirs never dies in use. */
 const KEEP_ALIVE = 75_000
+/** How often those times are looked at. */
+const CHECK_INTERVAL = 5_000
+const MAX_HEADER_SIZE = 16_384
+const LIMITS = {
+  requestTimeout: REQUEST_TIMEOUT,
+  headersTimeout: HEADERS_TIMEOUT,
+  keepAliveTimeout: KEEP_ALIVE,
+  connectionsCheckingInterval: CHECK_INTERVAL,
+  maxHeaderSize: MAX_HEADER_SIZE,
+}
+/** Of all connections that there may be, those that one address beyond loopback may have. */
+const SHARE_OF_ONE = 0.25
 
-/** @throws ConfigError when an address is taken or not to be had */
-export async function listen(app: FastifyInstance, addresses: readonly Listen[]): Promise<Server[]> {
-  await app.ready()
-  const servers: Server[] = []
-  try {
-    for (const address of addresses) {
-      const server = createServer((request, response) => app.routing(request, response))
-      server.requestTimeout = REQUEST_TIMEOUT
-      server.keepAliveTimeout = KEEP_ALIVE
-      servers.push(server)
-      await listenOne(server, address)
-    }
-  } catch (error) {
-    for (const server of servers) server.close()
-    throw error
-  }
-  return servers
+export interface Listeners {
+  /** Reads certificates and keys anew. @throws Error, and those from before stay in use */
+  reload(): Promise<void>
+  close(): void
+  closeAllConnections(): void
 }
 
-async function listenOne(server: Server, address: Listen): Promise<void> {
+/** @throws ConfigError when an address is taken or not to be had, or a certificate is of no use */
+export async function listen(app: Api, addresses: readonly Listen[], config: ApiConfig): Promise<Listeners> {
+  await app.ready()
+  const secrets = config.tls === null ? null : await readSecrets(config.tls).catch(unusable)
+  const servers: (Server | TlsServer)[] = []
+  const tlsServers: TlsServer[] = []
+  const close = () => {
+    for (const server of servers) server.close()
+  }
+  try {
+    for (const address of addresses) {
+      const origin = originOf(address, config)
+      const answer: RequestListener = (request, response) => {
+        mark(request, origin)
+        app.routing(request, response)
+      }
+      const overTls = origin === 'tls' && secrets !== null ? openTls(secrets, answer) : null
+      if (overTls !== null) tlsServers.push(overTls)
+      const server = overTls ?? createServer(LIMITS, answer)
+      servers.push(server)
+      bound(server, config.limits.connections)
+      await listenOne(server, address, config.socket)
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+  return {
+    async reload() {
+      if (config.tls === null) return
+      const fresh = await readSecrets(config.tls)
+      for (const server of tlsServers) server.setSecureContext(fresh)
+    },
+    close,
+    closeAllConnections() {
+      for (const server of servers) server.closeAllConnections()
+    },
+  }
+}
+
+function originOf(address: Listen, { tls }: ApiConfig): Origin {
+  if (address.kind === 'unix') return 'socket'
+  return tls === null ? 'loopback' : 'tls'
+}
+
+/** What TLS is made with. Clients may come without a certificate, and then need a token. */
+async function readSecrets({ certificate, key, clientCa }: TlsConfig) {
+  const [cert, secret, ca] = await Promise.all(
+    [certificate, key, clientCa].map((path) => (path === null ? null : readFile(path, 'utf8'))),
+  )
+  const clients = ca === null ? {} : { ca, requestCert: true, rejectUnauthorized: false }
+  return { cert: cert ?? '', key: secret ?? '', minVersion: 'TLSv1.2' as const, ...clients }
+}
+
+function openTls(secrets: Awaited<ReturnType<typeof readSecrets>>, answer: RequestListener): TlsServer {
+  try {
+    return createTlsServer({ ...LIMITS, ...secrets, handshakeTimeout: HANDSHAKE_TIMEOUT }, answer)
+  } catch (error) {
+    return unusable(error as Error)
+  }
+}
+
+function unusable(error: Error): never {
+  throw new ConfigError(`the certificate or key of api.tls cannot be used: ${error.message}`)
+}
+
+function bound(server: NetServer, connections: number): void {
+  server.maxConnections = connections
+  const most = Math.max(1, Math.floor(connections * SHARE_OF_ONE))
+  const perAddress = new Map<string, number>()
+  server.on('connection', (socket: Socket) => {
+    const { remoteAddress: address = '' } = socket
+    if (address === '' || isLoopback(address.replace(/^::ffff:/, ''))) return
+    const open = (perAddress.get(address) ?? 0) + 1
+    perAddress.set(address, open)
+    socket.once('close', () => {
+      const left = (perAddress.get(address) ?? 1) - 1
+      if (left === 0) perAddress.delete(address)
+      else perAddress.set(address, left)
+    })
+    if (open > most) socket.destroy()
+  })
+}
+
+async function listenOne(
+  server: NetServer,
+  address: Listen,
+  { mode, group }: ApiConfig['socket'],
+): Promise<void> {
   const where = address.kind === 'unix' ? address.path : `${address.host}:${address.port}`
   // A socket that a crash left behind; one that somebody listens on is refused below.
   if (address.kind === 'unix') await unlinkDeadSocket(address.path)
@@ -42,8 +136,22 @@ async function listenOne(server: Server, address: Listen): Promise<void> {
     if (address.kind === 'unix') server.listen({ path: address.path }, resolve)
     else server.listen(address.port, address.host, resolve)
   })
-  // Whoever can write to it can change policies: the service's group, whatever the umask.
-  if (address.kind === 'unix') await chmod(address.path, 0o660)
+  if (address.kind === 'tcp') return
+  // Whoever can write to it is trusted: by default the service's own group, whatever the umask.
+  try {
+    if (group !== null) await chown(address.path, -1, await groupId(group))
+    await chmod(address.path, mode)
+  } catch (error) {
+    throw new ConfigError(`cannot give ${where} its group and mode: ${(error as Error).message}`)
+  }
+}
+
+/** @throws ConfigError when there is no such group */
+async function groupId(name: string): Promise<number> {
+  const { stdout } = await runProcess(['getent', 'group', name], { timeout: 10_000 })
+  const id = stdout.split(':')[2]
+  if (id === undefined) throw new ConfigError(`there is no group ${name}, which api.socket.group names`)
+  return Number(id)
 }
 
 async function unlinkDeadSocket(path: string): Promise<void> {

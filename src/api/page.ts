@@ -1,5 +1,6 @@
 /** Lists in pages: `{"items": […], "next": cursor|null}`. */
 import { type Static, Type } from 'typebox'
+import { ApiError } from './problem.ts'
 
 /** Query strings are text, so the limit is checked as such: nothing is coerced behind the client's back. */
 export const PageQuery = Type.Object(
@@ -32,6 +33,15 @@ export function page<T>(found: readonly T[], limit: number, cursorOf: (item: T) 
   const next =
     found.length > limit && last !== undefined ? Buffer.from(cursorOf(last)).toString('base64url') : null
   return { items, next }
+}
+
+/** The number that a cursor stands for. @throws ApiError */
+export function numberCursor(query: Static<typeof PageQuery>): number | null {
+  const cursor = readCursor(query)
+  if (cursor === null) return null
+  if (!/^\d{1,15}$/.test(cursor))
+    throw new ApiError('bad-request', 'the cursor is not one that was given out')
+  return Number(cursor)
 }
 
 export function readCursor({ cursor }: Static<typeof PageQuery>): string | null {

@@ -22,6 +22,8 @@ export const PROBLEMS = {
   'edited-by-hand': [409, 'Somebody has edited the files by hand'],
   'history-conflict': [409, 'Two changes touch the same lines'],
   'no-history': [409, 'The policies have no history'],
+  'token-exists': [409, 'A token of this name is in force'],
+  'too-many-tokens': [409, 'There are too many tokens'],
   'precondition-failed': [412, 'It has changed meanwhile, or exists already'],
   'body-too-large': [413, 'The body is too large'],
   'unsupported-media-type': [415, 'Send JSON or YAML'],
@@ -95,6 +97,13 @@ export const ProblemSchema = object(
   { title: 'Problem', description: 'RFC 9457, with a `code` that never changes its meaning' },
 )
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What was answered, when it was a problem. */
+    problem: ProblemCode | null
+  }
+}
+
 /** Thrown by handlers; the error handler turns it into an answer. */
 export class ApiError extends Error {
   readonly code: ProblemCode
@@ -109,6 +118,7 @@ export class ApiError extends Error {
 
 export function sendProblem(reply: FastifyReply, { code, message, detail }: ApiError): FastifyReply {
   const [status, title] = PROBLEMS[code]
+  reply.request.problem = code
   return reply
     .code(status)
     .type('application/problem+json')

@@ -45,15 +45,15 @@ const MIGRATIONS = [
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */
-export function openDatabase(path: string): DatabaseSync {
+export function openDatabase(path: string, migrations: readonly string[] = MIGRATIONS): DatabaseSync {
   // Waiting blocks everything else; and nobody but us should write here.
   const database = new DatabaseSync(path, { timeout: 250 })
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
   const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0)
-  if (version > MIGRATIONS.length) {
+  if (version > migrations.length) {
     throw new Error(`${path} was written by a later version of egress25`)
   }
-  for (const [index, step] of MIGRATIONS.entries()) {
+  for (const [index, step] of migrations.entries()) {
     if (index >= version)
       inTransaction(database, () => database.exec(`${step} PRAGMA user_version = ${index + 1}`))
   }
