@@ -20,6 +20,12 @@ import {
   withSocket,
 } from './config/api.ts'
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
+import {
+  buildSubscribers,
+  type SubscriberSource,
+  SubscribersSchema,
+  subscriberProblems,
+} from './config/subscribers.ts'
 import { type Diagnostic, diagnostic, type Problem } from './policy/diagnostic.ts'
 import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
@@ -49,10 +55,10 @@ const ConfigSchema = Type.Object(
       directory: Type.Optional(text('absolute-path')),
       retain: Type.Optional(text('duration')),
       retain_detail: Type.Optional(text('duration')),
+      retain_subscribers: Type.Optional(text('duration')),
     }),
     exemptions: Type.Optional(ExemptionsSchema),
-    // Nothing can name the machine behind an address yet; an entry would be silently useless.
-    subscribers: Type.Optional(Type.Array(Type.Object({}), { maxItems: 0 })),
+    subscribers: Type.Optional(SubscribersSchema),
     alerts: AlertsSchema,
   },
   { additionalProperties: false },
@@ -71,7 +77,11 @@ export interface Config {
   /** The same for single attempts; their sums are kept as long as incidents are. */
   readonly retainDetail: number
   readonly exemptions: ExemptionsConfig
+  /** The same for who had an address, also in incidents. */
+  readonly retainSubscribers: number
   readonly channels: readonly ChannelConfig[]
+  /** What names the machine behind an address; the first that knows counts. */
+  readonly subscribers: readonly SubscriberSource[]
 }
 
 /** The configuration cannot be used; every reason, with its place. */
@@ -123,13 +133,14 @@ export function parseConfig(path: string, written: string): Config {
   if (second !== undefined)
     found.push(diagnostic(second.origin, 'not-a-document', 'one document is enough here'))
   const problems = checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)
-  const { alerts = [], api = {} } = (document?.value ?? {}) as Static<typeof ConfigSchema>
+  const { alerts = [], api = {}, subscribers = [] } = (document?.value ?? {}) as Static<typeof ConfigSchema>
   const within = (section: string, more: () => Problem[]) => {
     if (problems.some(({ pointer }) => pointer.startsWith(section))) return
     problems.push(...more().map((one) => ({ ...one, pointer: section + one.pointer })))
   }
   within('/alerts', () => alertProblems(alerts))
   within('/api', () => apiProblems(api))
+  within('/subscribers', () => subscriberProblems(subscribers))
   for (const { code, message, ...place } of problems) {
     const origin = document?.locate(place) ?? { file: path, line: 1, column: 1 }
     found.push(diagnostic(origin, code, message))
@@ -139,7 +150,7 @@ export function parseConfig(path: string, written: string): Config {
 }
 
 function build(written: Static<typeof ConfigSchema>): Config {
-  const { gateway, policies, firewall, api, state, exemptions, alerts } = written
+  const { gateway, policies, firewall, api, state, exemptions, alerts, subscribers } = written
   const stateDirectory = state?.directory ?? '/var/lib/egress25'
   return {
     gateway: gateway ?? hostname(),
@@ -158,7 +169,9 @@ function build(written: Static<typeof ConfigSchema>): Config {
     retain: parseDuration(state?.retain ?? '90d') ?? 0,
     retainDetail: parseDuration(state?.retain_detail ?? '1d') ?? 0,
     exemptions: buildExemptions(exemptions ?? {}),
+    retainSubscribers: parseDuration(state?.retain_subscribers ?? state?.retain ?? '90d') ?? 0,
     channels: buildAlerts(alerts ?? []),
+    subscribers: buildSubscribers(subscribers ?? []),
   }
 }
 
