@@ -35,6 +35,7 @@ import { inTransaction, openDatabase } from './store/database.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
 import { Outbox } from './store/outbox.ts'
+import { openSubscribers } from './subscribers/open-subscribers.ts'
 import { VERSION } from './version.ts'
 
 const PRUNE_INTERVAL = 3_600_000
@@ -94,6 +95,16 @@ export async function serve(configFile: string | null): Promise<Exit> {
       )
     },
   })
+  const subscribers = openSubscribers({
+    sources: config.subscribers,
+    retain: config.retainSubscribers,
+    run: runProcess,
+    now: Date.now,
+    onFault: (source, fault) => log.warn({ source, fault }, 'a record of a subscriber cannot be used'),
+    onFailed: (source, reason) =>
+      log.error({ source, reason }, 'subscribers cannot be read; they may be out of date'),
+    onRead: (source, entries) => log.info({ source, entries }, 'subscribers were read'),
+  })
   const events = new EventLog({ now: Date.now })
   const news = new News({
     gateway: config.gateway,
@@ -102,6 +113,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     database,
     incidents,
     outbox,
+    identify: ({ source, time, sourcePort }) => subscribers.find(source, time, sourcePort),
     channels: channels.map(({ name }) => name),
     onMessages: () => dispatcher.wake(),
   })
@@ -128,8 +140,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     generation,
     nflogGroup: config.compile.nflogGroup,
     resumed: incidents.list({ state: 'open', limit: 100_000 }),
-    onIncident: (event) => {
-      news.incident(event)
+    onIncident: (event, attempt) => {
+      news.incident(event, attempt)
       exemptions.incident(event)
     },
     onProgress: (grown) =>
@@ -194,6 +206,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       incidents,
       history,
       retain: config.retain,
+      subscribers,
       outbox,
       preflight,
       metrics,
@@ -215,6 +228,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     notifySystemd('STOPPING=1')
     monitor.stop()
     await generation.stop()
+    await subscribers.stop()
     preflight.stop()
     lapses.stop()
     dispatcher.stop()
@@ -224,6 +238,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   }
   for (const folder of [config.policyDirectory, config.stateDirectory]) await removeLeftOvers(folder)
   try {
+    void subscribers.start()
     await applyAtStart(controller, enforcer, config, metrics, log)
     await monitor.start()
   } catch (error) {
@@ -244,6 +259,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
     lapses.prune(Date.now() - config.retain)
     exemptions.prune(Date.now() - config.retain)
+    incidents.forgetSubscribers(Date.now() - config.retainSubscribers)
   }
   prune()
   const ticking = setInterval(() => events.tick(), 1_000)

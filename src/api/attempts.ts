@@ -16,6 +16,7 @@ import {
 import { limitOf, numberCursor, PageQuery, page } from './page.ts'
 import type { Routes } from './route.ts'
 import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+import { SubscriberSchema, subscriberOf } from './subscribers.ts'
 
 export const VERDICTS = ['block', 'redirect', 'observe', 'allow'] as const
 
@@ -52,11 +53,12 @@ export const AttemptSchema = object(
     because: nullable(oneOf(['relay', 'exemption'])),
     uid: nullable(Type.Integer({ description: 'of a user of the gateway itself' })),
     mac: nullable(Text),
+    subscriber: nullable(SubscriberSchema),
   },
   { title: 'Attempt', description: 'one SYN to port 25' },
 )
 
-export const attemptRoutes: Routes<Context> = (app, { history, retain }) => {
+export const attemptRoutes: Routes<Context> = (app, { history, retain, subscribers }) => {
   app.get(
     '/v1/attempts',
     {
@@ -83,7 +85,7 @@ export const attemptRoutes: Routes<Context> = (app, { history, retain }) => {
         ...(before === null ? {} : { before }),
       })
       const { items, next } = page(found, limit, ({ id }) => String(id))
-      return { items: items.map(attemptBody), next }
+      return { items: items.map((attempt) => attemptBody(attempt, subscribers)), next }
     },
   )
 
@@ -122,8 +124,8 @@ export const attemptRoutes: Routes<Context> = (app, { history, retain }) => {
   )
 }
 
-/** As it is in the log and in events. */
-export function attemptBody(attempt: RecentAttempt) {
+/** As it is in the log and in events, and who had the address then. */
+export function attemptBody(attempt: RecentAttempt, subscribers: Context['subscribers']) {
   const { time, source, sourcePort, destination, policy, verdict, because, uid, mac } = attempt
   return {
     time: new Date(time).toISOString(),
@@ -136,6 +138,7 @@ export function attemptBody(attempt: RecentAttempt) {
     because,
     uid,
     mac,
+    subscriber: subscriberOf(attempt, subscribers),
   }
 }
 

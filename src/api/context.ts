@@ -9,6 +9,7 @@ import type { IncidentEvent } from '../detect/incident.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Outbox } from '../store/outbox.ts'
+import type { Subscribers } from '../subscribers/subscribers.ts'
 import type { Metrics } from './metrics.ts'
 
 export interface Context {
@@ -27,6 +28,7 @@ export interface Context {
   readonly history: AttemptHistory
   /** Milliseconds for which the past is remembered. */
   readonly retain: number
+  readonly subscribers: Pick<Subscribers, 'find' | 'status'>
   readonly outbox: Outbox
   readonly events: EventLog
   readonly preflight: Pick<PreflightWatch, 'findings'>

@@ -7,6 +7,7 @@ import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, counts, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+import { SubscriberSchema } from './subscribers.ts'
 
 const IdParams = Type.Object({ id: Type.String({ maxLength: 64 }) })
 const ListQuery = object({
@@ -46,7 +47,7 @@ export const IncidentSchema = object(
       description:
         'the machine: an address, or an IPv6 prefix; of a flood, `policy:` and the name of a policy',
     }),
-    subscriber: Type.Null(),
+    subscriber: nullable(SubscriberSchema),
     policy: nullable(Name),
     verdict: oneOf(['block', 'redirect', 'observe', 'allow']),
     first_seen: Time,
@@ -81,6 +82,8 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
     return latest(found)
   }
 
+  const body = (incident: Incident) => incidentBody(incident, incidents.subscriberOf(incident.id))
+
   app.get(
     '/v1/incidents',
     {
@@ -104,7 +107,7 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
         ...(after === null ? {} : { after }),
       })
       const { items, next } = page(found, limit, ({ lastSeen, id }) => `${lastSeen} ${id}`)
-      return { items: items.map((incident) => incidentBody(latest(incident))), next }
+      return { items: items.map((incident) => body(latest(incident))), next }
     },
   )
 
@@ -120,7 +123,7 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
       },
       config: { access: 'viewer', problems: ['not-found'] },
     },
-    ({ params }) => incidentBody(find(params.id)),
+    ({ params }) => body(find(params.id)),
   )
 
   /** A person's word about an incident. Of one that is over, or that was told so before, nothing changes. */
@@ -144,9 +147,9 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
       ({ params }) => {
         const incident = find(params.id)
         const event = decide(incident.id)
-        if (event === null) return incidentBody(incident)
+        if (event === null) return body(incident)
         onIncident(event)
-        return incidentBody(event.incident)
+        return body(event.incident)
       },
     )
   decision('acknowledge', 'Somebody looks after it', (id) => monitor.detector.acknowledge(id, Date.now()))

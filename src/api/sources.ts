@@ -23,6 +23,7 @@ import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+import { SubscriberSchema } from './subscribers.ts'
 
 const SourceParams = Type.Object({ address: Type.String({ maxLength: 64, examples: ['100.64.1.2'] }) })
 const ListQuery = Type.Object(
@@ -57,6 +58,7 @@ const SourceSchema = object(
   {
     source: Text,
     policy: nullable(Name),
+    subscriber: nullable(SubscriberSchema),
     attempts: Type.Integer({ minimum: 0, description: 'by the kernel, which forgets after a quiet day' }),
     incidents: Type.Array(IncidentSchema),
     incident_ids: Type.Array(Text),
@@ -76,7 +78,7 @@ const INCIDENTS = 50
 const MAX_OFFSET = 100_000
 
 export const sourceRoutes: Routes<Context> = (app, context) => {
-  const { history, retain } = context
+  const { history, retain, subscribers } = context
 
   app.get(
     '/v1/sources',
@@ -144,9 +146,11 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
       return {
         source,
         policy: policy?.name ?? null,
+        /** Who has it now. */
+        subscriber: subscribers.find(address, now, null),
         /** By the kernel; it forgets a machine after a quiet day. */
         attempts,
-        incidents: open.map(incidentBody),
+        incidents: open.map((one) => incidentBody(one, context.incidents.subscriberOf(one.id))),
         incident_ids: context.incidents.idsOf(source, INCIDENTS),
         ...remembered(),
       }
@@ -161,7 +165,9 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
             last_seen: seen === null ? null : new Date(seen.lastSeen).toISOString(),
             series: { step: span.step, points },
             destinations: history.log.topDestinations(source, span, DESTINATIONS),
-            recent: history.log.recent({ source: machine, limit: RECENT }).map(attemptBody),
+            recent: history.log
+              .recent({ source: machine, limit: RECENT })
+              .map((attempt) => attemptBody(attempt, subscribers)),
           }
         } catch (error) {
           if (!(error instanceof HistoryUnavailableError)) throw error

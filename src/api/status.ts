@@ -9,6 +9,7 @@ import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
 import type { Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
+import { SubscriberSourceSchema, subscriberSources } from './subscribers.ts'
 
 const StatusSchema = object(
   {
@@ -41,6 +42,7 @@ const StatusSchema = object(
     events: object({ listening: Type.Boolean(), received: Count, lost: Count }),
     incidents: object({ open: counts(INCIDENT_KINDS) }),
     alerts: object({ waiting: counts(null, { description: 'messages by channel' }) }),
+    subscribers: Type.Array(SubscriberSourceSchema),
     history: object({ failure: nullable(Text), details_not_kept: Count, unattributed: Count }),
   },
   { title: 'Status', description: 'how the gateway is' },
@@ -150,6 +152,7 @@ function statusOf(context: Context) {
     events: { listening, received: told, lost },
     incidents: { open: byKind },
     alerts: { waiting: Object.fromEntries(outbox.waiting()) },
+    subscribers: subscriberSources(context.subscribers),
     history: historyBody(context),
   }
 }

@@ -2,6 +2,7 @@
 import { callService } from '../client.ts'
 import { readConfig } from '../config.ts'
 import type { IncidentBody } from '../detect/incident-body.ts'
+import type { Subscriber } from '../subscribers/subscriber.ts'
 import { complain, EXIT, type Exit, print, printJson } from './outcome.ts'
 
 interface Options {
@@ -44,10 +45,18 @@ export async function incidents({ json, config }: Options): Promise<Exit> {
   if (json) printJson(body)
   else {
     const { items } = body as { items: IncidentBody[] }
-    for (const { kind, confidence, summary } of items) print(`${kind} (${confidence}): ${summary}`)
+    for (const { kind, confidence, summary, subscriber } of items) {
+      print(`${kind} (${confidence}): ${summary}${subscriber === null ? '' : ` ${describe(subscriber)}`}`)
+    }
     if (items.length === 0) print('no open incidents')
   }
   return EXIT.done
+}
+
+/** Who was behind it, with all that is known of them. */
+function describe({ source, since, ...known }: Subscriber): string {
+  const parts = Object.entries(known).flatMap(([name, value]) => (value === null ? [] : [`${name} ${value}`]))
+  return `Subscriber (${source}): ${parts.join(', ')}${since === null ? '' : `, since ${since}`}.`
 }
 
 function lines({

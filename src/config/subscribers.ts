@@ -2,13 +2,13 @@
 import { type Static, Type } from 'typebox'
 import type { Problem } from '../policy/diagnostic.ts'
 
-const TYPES = ['kea', 'isc-dhcp', 'dnsmasq', 'csv', 'radius', 'neighbours'] as const
+export const SUBSCRIBER_SOURCES = ['kea', 'isc-dhcp', 'dnsmasq', 'csv', 'radius', 'neighbours'] as const
 
 export const SubscribersSchema = Type.Array(
   Type.Object(
     {
       name: Type.String({ format: 'name', minLength: 1, maxLength: 48 }),
-      type: Type.Enum([...TYPES]),
+      type: Type.Enum([...SUBSCRIBER_SOURCES]),
       file: Type.Optional(Type.String({ format: 'absolute-path', minLength: 1, maxLength: 500 })),
     },
     { additionalProperties: false },

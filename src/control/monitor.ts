@@ -28,7 +28,7 @@ export interface MonitorOptions {
   /** Incidents that an earlier run left open. */
   readonly resumed: readonly Incident[]
   /** Must be durable when it returns. */
-  readonly onIncident: (event: IncidentEvent) => void
+  readonly onIncident: (event: IncidentEvent, attempt: Attempt | null) => void
   /** Open incidents that grew since they were last told of. */
   readonly onProgress: (incidents: readonly Incident[]) => void
   readonly history: Pick<AttemptHistory, 'begin' | 'observe' | 'look' | 'tick'>
@@ -159,7 +159,7 @@ export class Monitor {
     this.#grown = true
     this.#options.log.attempt(attempt)
     this.#options.history.observe(attempt)
-    for (const event of this.detector.observe(attempt)) this.#options.onIncident(event)
+    for (const event of this.detector.observe(attempt)) this.#options.onIncident(event, attempt)
   }
 
   #schedule(): void {
@@ -167,7 +167,7 @@ export class Monitor {
       await this.#look()
       this.#tellProgress()
       this.#options.history.tick(Date.now())
-      for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event)
+      for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event, null)
       this.#lookForPeace()
       if (this.#timer !== null) this.#schedule()
     }, INTERVAL)

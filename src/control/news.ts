@@ -13,6 +13,7 @@ import type { ExemptionDocument } from '../policy/schema.ts'
 import { inTransaction } from '../store/database.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Outbox } from '../store/outbox.ts'
+import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import type { Caller } from './caller.ts'
 import type { Pending } from './confirmation.ts'
@@ -32,6 +33,8 @@ export interface NewsOptions {
   readonly database: DatabaseSync
   readonly incidents: IncidentStore
   readonly outbox: Outbox
+  /** Who was behind an attempt. */
+  readonly identify: (attempt: Attempt) => Subscriber | null
   /** Names of the channels that alerts go to. */
   readonly channels: readonly string[]
   /** There are new messages. */
@@ -62,15 +65,21 @@ export class News implements MonitorLog {
     this.#events.publishAttempt(() => body)
   }
 
-  /** The incident and its messages are written together: neither can be there without the other. */
-  incident({ event, incident, time }: IncidentEvent): void {
-    const { gateway, incidents } = this.#options
-    const body = incidentBody(incident)
+  /**
+   * The incident and its messages are written together: neither can be there without the other. The attempt is the one
+   * that brought it about, where one did.
+   */
+  incident({ event, incident, time }: IncidentEvent, attempt: Attempt | null = null): void {
+    const { gateway, incidents, identify } = this.#options
+    const known = incidents.subscriberOf(incident.id)
+    const subscriber = known ?? (attempt === null ? null : identify(attempt))
+    const body = incidentBody(incident, subscriber)
     this.#log.warn({ event, incident: body }, `incident ${event}: ${body.summary}`)
     this.#events.publish('incident', { event, incident: body })
     const message = { event, gateway, time: new Date(time).toISOString(), incident: body }
     this.store(() => {
       incidents.save(incident)
+      if (known === null && subscriber !== null) incidents.name(incident.id, subscriber)
       this.#leaveMessages(`${incident.id}/${event}/${time}`, message)
     })
     this.#options.onMessages()

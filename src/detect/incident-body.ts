@@ -1,4 +1,5 @@
 /** An incident as clients and receivers of alerts see it: snake_case, times in RFC 3339. */
+import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { Evidence, Incident } from './incident.ts'
 
 export interface EvidenceBody extends Omit<Evidence, 'window'> {
@@ -11,8 +12,8 @@ export interface IncidentBody {
   readonly confidence: Incident['confidence']
   readonly state: Incident['state']
   readonly source: string
-  /** Who is behind the source; null when nothing tells. */
-  readonly subscriber: null
+  /** Who was behind the source when it happened; null when nothing tells. */
+  readonly subscriber: Subscriber | null
   readonly policy: string | null
   readonly verdict: Incident['verdict']
   readonly first_seen: string
@@ -29,7 +30,7 @@ export interface IncidentBody {
   readonly summary: string
 }
 
-export function incidentBody(incident: Incident): IncidentBody {
+export function incidentBody(incident: Incident, subscriber: Subscriber | null): IncidentBody {
   const { id, kind, confidence, state, source, policy, verdict, attempts, lost, destinations } = incident
   const { window, ...evidence } = incident.evidence
   return {
@@ -38,7 +39,7 @@ export function incidentBody(incident: Incident): IncidentBody {
     confidence,
     state,
     source,
-    subscriber: null,
+    subscriber,
     policy,
     verdict,
     first_seen: new Date(incident.firstSeen).toISOString(),

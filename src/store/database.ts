@@ -42,6 +42,8 @@ const MIGRATIONS = [
      body TEXT NOT NULL
    ) STRICT;
    CREATE INDEX IF NOT EXISTS exemption_requests_by_stage ON exemption_requests (stage, number DESC);`,
+  // Who had the address then: JSON of a Subscriber.
+  'ALTER TABLE incidents ADD COLUMN subscriber TEXT;',
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

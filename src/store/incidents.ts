@@ -1,6 +1,7 @@
 /** Incidents in the database. */
 import type { DatabaseSync } from 'node:sqlite'
 import type { Incident } from '../detect/incident.ts'
+import type { Subscriber } from '../subscribers/subscriber.ts'
 
 export interface IncidentQuery {
   readonly state?: Incident['state']
@@ -27,6 +28,27 @@ export class IncidentStore {
            last_seen = excluded.last_seen, body = excluded.body`,
       )
       .run(id, state, kind, source, lastSeen, JSON.stringify(incident))
+  }
+
+  /** Writes down who was behind a saved incident. */
+  name(id: string, subscriber: Subscriber): void {
+    this.#database
+      .prepare('UPDATE incidents SET subscriber = ? WHERE id = ?')
+      .run(JSON.stringify(subscriber), id)
+  }
+
+  /** Who was behind an incident, as it was written down when it happened; null: nobody knew, or it is forgotten. */
+  subscriberOf(id: string): Subscriber | null {
+    const row = this.#database.prepare('SELECT subscriber FROM incidents WHERE id = ?').get(id)
+    const text = row?.['subscriber']
+    return typeof text === 'string' ? (JSON.parse(text) as Subscriber) : null
+  }
+
+  /** Forgets who was behind incidents that were last seen before the time (milliseconds since the epoch). */
+  forgetSubscribers(before: number): void {
+    this.#database
+      .prepare('UPDATE incidents SET subscriber = NULL WHERE last_seen < ? AND subscriber IS NOT NULL')
+      .run(before)
   }
 
   get(id: string): Incident | null {

@@ -1,4 +1,5 @@
 /** One entry of `subscribers:`: what it knows, and how it is kept up to date. */
+import type { SubscriberSource } from '../config/subscribers.ts'
 import type { Prefix } from '../policy/prefix.ts'
 import { type Holding, Holdings } from './holdings.ts'
 
@@ -16,7 +17,7 @@ export interface FaultLog {
 
 export interface SourceStatus {
   readonly name: string
-  readonly type: string
+  readonly type: SubscriberSource['type']
   /** Holdings in memory, of now and from before. */
   readonly entries: number
   /** Records that could not be used, and those that found no room. */
@@ -30,7 +31,7 @@ export interface SourceStatus {
 
 export interface SourceOptions {
   readonly name: string
-  readonly type: string
+  readonly type: SubscriberSource['type']
   readonly reader: Reader
   readonly maxEntries: number
   /** Milliseconds since the epoch. */
