@@ -33,6 +33,7 @@ export class Subscribers {
   #looking: Promise<void> | null = null
   #due = Number.POSITIVE_INFINITY
   #isStopped = false
+  #isBehind = false
   #forgotten = 0
   #watched = Number.NEGATIVE_INFINITY
 
@@ -81,7 +82,12 @@ export class Subscribers {
     if (this.#isStopped || due >= this.#due) return
     this.#due = due
     if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => void this.#look(), delay)
+    this.#timer = setTimeout(() => {
+      this.#due = Number.POSITIVE_INFINITY
+      // What was changed behind its back is for another look.
+      if (this.#looking === null) void this.#look()
+      else this.#isBehind = true
+    }, delay)
   }
 
   #look(): Promise<void> {
@@ -93,7 +99,7 @@ export class Subscribers {
 
   async #lookAtAll(): Promise<void> {
     const { sources, retain, now } = this.#options
-    this.#due = Number.POSITIVE_INFINITY
+    this.#isBehind = false
     // First: what is written while a file is read is worth another look.
     this.#watch()
     let again = POLL
@@ -105,7 +111,7 @@ export class Subscribers {
       this.#forgotten = now()
       for (const source of sources) await source.forget(Math.floor((now() - retain) / 1000))
     }
-    this.#soon(again)
+    this.#soon(this.#isBehind ? SOON : again)
   }
 
   /** A watch makes it quick, and nothing depends on it: folders may not be there yet, or be on another machine. */
