@@ -31,6 +31,7 @@ import { findUserIds } from './kernel/users.ts'
 import { notifySystemd, watchdogInterval } from './notify.ts'
 import { DirectoryError } from './policy/files.ts'
 import { AttemptLog } from './store/attempts.ts'
+import { BaselineStore } from './store/baselines.ts'
 import { inTransaction, openDatabase } from './store/database.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
@@ -132,14 +133,19 @@ export async function serve(configFile: string | null): Promise<Exit> {
     readSet: (set) => enforcer.countSources(set),
     maxSources: 4 * config.compile.trackedSources,
     now: Date.now,
+    onTally: (tallies) => monitor.take(tallies),
     onUnreadable: ({ message }) => log.error({ reason: message }, 'counters of machines could not be read'),
   })
+  const baselines = new BaselineStore(database, ({ message }) =>
+    log.error({ reason: message }, 'what exempt hosts usually do cannot be kept'),
+  )
   const monitor = new Monitor({
     controller,
     enforcer,
     generation,
     nflogGroup: config.compile.nflogGroup,
-    resumed: incidents.list({ state: 'open', limit: 100_000 }),
+    resumed: incidents.unfinished(),
+    baselines,
     onIncident: (event, attempt) => {
       news.incident(event, attempt)
       exemptions.incident(event)
@@ -258,6 +264,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     const forgotten = incidents.prune(Date.now() - config.retain)
     if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
     lapses.prune(Date.now() - config.retain)
+    baselines.prune(Date.now() - config.retain)
     exemptions.prune(Date.now() - config.retain)
     incidents.forgetSubscribers(Date.now() - config.retainSubscribers)
   }

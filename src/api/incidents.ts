@@ -74,8 +74,7 @@ export const IncidentSchema = object(
 
 export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onIncident }) => {
   /** An open incident grows from second to second; the detector has its latest. */
-  const latest = (incident: Incident): Incident =>
-    monitor.detector.open().find(({ id }) => id === incident.id) ?? incident
+  const latest = (incident: Incident): Incident => monitor.detector.find(incident.id) ?? incident
   const find = (id: string): Incident => {
     const found = incidents.get(id)
     if (found === null) throw new ApiError('not-found', `there is no incident ${id}`)

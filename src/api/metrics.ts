@@ -127,8 +127,8 @@ export function createMetrics(monitor: Monitor, { controller, preflight, lapses,
     gauge.set(monitor.status().listening ? 1 : 0),
   )
   measured('egress25_incidents_open', 'open incidents', ['kind'], (gauge) => {
-    for (const kind of INCIDENT_KINDS) gauge.set({ kind }, 0)
-    for (const { kind } of monitor.detector.open()) gauge.inc({ kind })
+    const counts = monitor.detector.openByKind()
+    for (const kind of INCIDENT_KINDS) gauge.set({ kind }, counts[kind])
   })
   measured(
     'egress25_preflight_warnings',

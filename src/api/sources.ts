@@ -142,7 +142,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
       const machine = truncate(address, length)
       const source = formatPrefix(machine)
       const attempts = policy === null ? 0 : await countOf(context, machine)
-      const open = context.monitor.detector.open().filter((incident) => incident.source === source)
+      const open = context.monitor.detector.openOf(source)
       return {
         source,
         policy: policy?.name ?? null,

@@ -123,8 +123,9 @@ function statusOf(context: Context) {
   const { inSync, listening, drift, contested, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller
   const { held } = controller.trial
-  const byKind: Record<string, number> = {}
-  for (const { kind } of monitor.detector.open()) byKind[kind] = (byKind[kind] ?? 0) + 1
+  const byKind = Object.fromEntries(
+    Object.entries(monitor.detector.openByKind()).filter(([, count]) => count > 0),
+  )
   return {
     gateway,
     version,

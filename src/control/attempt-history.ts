@@ -15,10 +15,11 @@ import type { Controller } from './controller.ts'
 
 /** What one machine did since the reading before, by the kernel's exact count. */
 export interface Tally {
-  readonly source: string
+  readonly machine: Prefix
   readonly allowed: boolean
   /** The policy that governs it; null for a relay or an exempt host, or when there is none any more. */
   readonly policy: string | null
+  readonly verdict: Attempt['verdict']
   readonly attempts: number
   /** Of the reading, in milliseconds since the epoch. */
   readonly time: number
@@ -195,8 +196,15 @@ export class AttemptHistory {
     const tallies = deltas.map((delta): Tally => {
       const label = this.#labelOfMachine(delta)
       this.log.count(delta, time, label)
-      const { source, allowed, attempts } = delta
-      return { source, allowed, policy: label?.policy ?? null, attempts, time }
+      const { machine, allowed, attempts } = delta
+      return {
+        machine,
+        allowed,
+        policy: label?.policy ?? null,
+        verdict: label?.verdict ?? 'block',
+        attempts,
+        time,
+      }
     })
     if (tallies.length > 0) this.#options.onTally?.(tallies)
   }

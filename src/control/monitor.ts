@@ -13,11 +13,14 @@ import {
 } from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { Generation } from '../kernel/generation.ts'
+import { governingPolicy } from '../policy/decide.ts'
+import type { Model, Thresholds } from '../policy/model.ts'
+import type { BaselineStore } from '../store/baselines.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
 import { LossMeter } from '../watch/loss.ts'
 import { RunningTotals, type Sum } from '../watch/totals.ts'
-import type { AttemptHistory } from './attempt-history.ts'
+import type { AttemptHistory, Tally } from './attempt-history.ts'
 import type { Controller } from './controller.ts'
 
 export interface MonitorOptions {
@@ -25,8 +28,10 @@ export interface MonitorOptions {
   readonly enforcer: Enforcer
   readonly generation: Generation
   readonly nflogGroup: number
-  /** Incidents that an earlier run left open. */
+  /** Incidents that an earlier run left open, and those that may be opened again. */
   readonly resumed: readonly Incident[]
+  /** What relays and exempt hosts usually do. */
+  readonly baselines: Pick<BaselineStore, 'all' | 'save'>
   /** Must be durable when it returns. */
   readonly onIncident: (event: IncidentEvent, attempt: Attempt | null) => void
   /** Open incidents that grew since they were last told of. */
@@ -61,10 +66,19 @@ export interface MonitorStatus {
   readonly attempts: number
   readonly told: number
   readonly lost: number
+  /** Connections of relays and exempt hosts that were told; the kernel tells some, and counts all. */
+  readonly allowedTold: number
+  /** Machines that are watched closely, or are about to be. */
+  readonly watched: number
   readonly sums: readonly Sum[]
 }
 
 const INTERVAL = 1_000
+
+/** Incidents that have grown are written so many a second. */
+const GROWN_AT_ONCE = 200
+
+const BASELINES_INTERVAL = 600_000
 
 /** Two programs that write the same table must not fight at full speed: each round waits longer, up to a minute. */
 const FIRST_PAUSE = 500
@@ -99,19 +113,25 @@ export class Monitor {
   /** Why the kernel could not be asked, as it was told last; empty when it could. */
   #complaint = ''
   #told = 0
-  #grown = false
+  #allowedTold = 0
+  #thresholds: { readonly model: Model; readonly byPolicy: ReadonlyMap<string, Thresholds> } | null = null
+  #baselinesSaved = 0
 
   constructor(options: MonitorOptions) {
     this.#options = options
     this.detector = new Detector({
       newId: randomUUID,
-      thresholds: (name) =>
-        options.controller.inForce?.model.policies.find((policy) => policy.name === name)?.thresholds ?? null,
+      thresholds: (policy) => this.#thresholdsOf(policy),
+      governing: (source) => {
+        const { inForce } = options.controller
+        return inForce === null ? null : (governingPolicy(inForce.model, source)?.policy.name ?? null)
+      },
     })
   }
 
   /** Takes the first reading of the counters, and then listens: what is counted in between shows up as lost. */
   async start(): Promise<void> {
+    this.detector.know(this.#options.baselines.all())
     for (const incident of this.#options.resumed) this.detector.resume(incident)
     await this.#look()
     await this.#options.history.begin()
@@ -138,7 +158,13 @@ export class Monitor {
     this.#events?.stop()
     this.#changes?.stop()
     if (this.#healTimer !== null) clearTimeout(this.#healTimer)
-    this.#tellProgress()
+    this.#tellProgress(Number.POSITIVE_INFINITY)
+    this.#options.baselines.save(this.detector.baselines())
+  }
+
+  /** Takes what the kernel counted of machines since it was read before. */
+  take(tallies: readonly Tally[]): void {
+    for (const event of this.detector.counted(tallies)) this.#options.onIncident(event, null)
   }
 
   status(): MonitorStatus {
@@ -150,13 +176,15 @@ export class Monitor {
       attempts: this.#totals.attempts(),
       told: this.#told,
       lost: this.#loss.lost,
+      allowedTold: this.#allowedTold,
+      watched: this.detector.watched,
       sums: this.#totals.sums(),
     }
   }
 
   #observe(attempt: Attempt): void {
-    this.#told++
-    this.#grown = true
+    if (attempt.verdict === 'allow') this.#allowedTold++
+    else this.#told++
     this.#options.log.attempt(attempt)
     this.#options.history.observe(attempt)
     for (const event of this.detector.observe(attempt)) this.#options.onIncident(event, attempt)
@@ -165,18 +193,36 @@ export class Monitor {
   #schedule(): void {
     this.#timer = setTimeout(async () => {
       await this.#look()
-      this.#tellProgress()
+      this.#tellProgress(GROWN_AT_ONCE)
       this.#options.history.tick(Date.now())
       for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event, null)
+      this.#keepBaselines(Date.now())
       this.#lookForPeace()
       if (this.#timer !== null) this.#schedule()
     }, INTERVAL)
   }
 
-  #tellProgress(): void {
-    if (!this.#grown) return
-    this.#grown = false
-    this.#options.onProgress(this.detector.open())
+  /** Thousands may grow at once: they are written in turn. */
+  #tellProgress(most: number): void {
+    const grown = this.detector.takeGrown(most)
+    if (grown.length > 0) this.#options.onProgress(grown)
+  }
+
+  #keepBaselines(now: number): void {
+    if (now - this.#baselinesSaved < BASELINES_INTERVAL) return
+    this.#baselinesSaved = now
+    this.#options.baselines.save(this.detector.baselines())
+  }
+
+  /** Asked for each attempt, so the policies are not looked through each time. */
+  #thresholdsOf(policy: string): Thresholds | null {
+    const model = this.#options.controller.inForce?.model
+    if (model === undefined) return null
+    if (this.#thresholds?.model !== model) {
+      const byPolicy = new Map(model.policies.map(({ name, thresholds }) => [name, thresholds]))
+      this.#thresholds = { model, byPolicy }
+    }
+    return this.#thresholds.byPolicy.get(policy) ?? null
   }
 
   /** A guard that took a change back is no drift: the controller, asked first, knows of it. Once, for each guard. */
@@ -219,6 +265,7 @@ export class Monitor {
           this.#totals.update(inForce.ruleset.totals, state.totals)
           this.#options.history.look(inForce.ruleset.totals, state.totals)
           this.#loss.update(this.#totals.attempts(), this.#told)
+          this.detector.countedInAll(this.#totals.attemptsByPolicy())
         }
         if (!isSame) this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', null)
         if (this.#healTimer === null) this.#complaint = ''

@@ -61,7 +61,9 @@ export class News implements MonitorLog {
       ...(uid === null ? {} : { uid }),
       ...(mac === null ? {} : { mac }),
     }
-    this.#log.info(body, 'attempt')
+    // What relays and exempt hosts do is their business, and may be very much.
+    if (verdict === 'allow') this.#log.debug(body, 'allowed')
+    else this.#log.info(body, 'attempt')
     this.#events.publishAttempt(() => body)
   }
 

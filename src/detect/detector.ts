@@ -1,277 +1,199 @@
 /**
  * Attempts to incidents, one open incident at most for a machine. Time comes in with the attempts and ticks.
  *
- *              enough attempts                     quiet for resolve_after,
- *   (watched) ────────────────► open ──┐           or resolved by a person
- *       ▲                        ▲     │ more attempts, a worse kind,  ────► resolved
- *       │                        └─────┘ more confidence: updated              │
- *       └───────────────────────── attempts afterwards ◄───────────────────────┘
+ *                 enough attempts                quiet for resolve_after,
+ *   (watched) ─────────────────────► open ──┐    or resolved by a person
+ *       ▲                             ▲ ▲   │ ──────────────────────────────► resolved
+ *       │                             │ └───┘                                    │
+ *       │                             │  more attempts, a worse kind,            │
+ *       │                             │  more confidence: updated                │
+ *       │                             │                                          │
+ *       │                             └── enough within reopen_within: the same ─┤
+ *       │                                 incident is opened again               │
+ *       └──────────────────────────────── later: watched afresh, and a new one ──┘
+ *
+ * A machine that is switched off at night is one story and one ticket, not one each morning. But an address may be
+ * somebody else's after a while, who must not inherit it.
+ *
+ * Three sorts of subject are watched: machines that a policy governs, relays and exempt hosts, each against its own past,
+ * and policies as a whole, for floods from forged addresses.
  */
-
-import { isDeepStrictEqual } from 'node:util'
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../policy/model.ts'
 import { formatPrefix, truncate } from '../policy/prefix.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import type { Incident, IncidentEvent } from './incident.ts'
-import { type Judgement, judge } from './judge.ts'
-import { SlidingWindow } from './sliding-window.ts'
-import { summarize } from './summary.ts'
+import type { Case } from './case.ts'
+import { CaseBook } from './case-book.ts'
+import type { Baseline } from './exempt-host.ts'
+import { ExemptHosts } from './exempt-hosts.ts'
+import { Floods } from './floods.ts'
+import { INCIDENT_KINDS, type Incident, type IncidentEvent, type IncidentKind } from './incident.ts'
+import { Machines, memory } from './machines.ts'
 
 export interface DetectorOptions {
   /** The thresholds of a policy by name; null when there is no such policy (any more). */
   readonly thresholds: (policy: string) => Thresholds | null
+  /** The policy that would govern what is allowed to send; null when none would. */
+  readonly governing?: (source: Attempt['source']) => string | null
   /** A fresh id for an incident. */
   readonly newId: () => string
-  /** Most machines watched at once; beyond it the one that was quiet longest is forgotten. */
+  /** Most machines watched at once; of more the one that was quiet longest is forgotten, unless it has an open incident. */
   readonly maxMachines?: number
 }
 
-type Judged = Attempt & { readonly policy: string; readonly verdict: Incident['verdict'] }
-
-interface Machine {
-  readonly source: string
-  readonly thresholds: Thresholds
-  readonly short: SlidingWindow
-  readonly long: SlidingWindow
-  open: OpenIncident | null
+/** What the kernel counted of one machine since it was read before. */
+export interface MachineCount {
+  readonly machine: Attempt['source']
+  readonly allowed: boolean
+  /** null for a relay or an exempt host, or when no policy governs it any more. */
+  readonly policy: string | null
+  readonly verdict: Incident['verdict']
+  readonly attempts: number
+  /** Of the reading, in milliseconds since the epoch. */
+  readonly time: number
 }
 
-/** Counted on while it lasts; made into an `Incident` when somebody asks. */
-interface OpenIncident {
-  incident: Incident
-  readonly perDestination: Map<string, number>
-  attempts: number
-  /** Distinct destinations, also those beyond what is kept by name. */
-  destinations: number
-  lastSeen: number
-  /** Attempts at which the next update is worth a message. */
-  nextNotice: number
-  judgement: Judgement
-}
-
-const MAX_MACHINES = 65_536
-const MAX_DESTINATIONS = 1_000
-const TOP_DESTINATIONS = 5
-const WINDOW_CAPACITY = 512
-/** An incident that grew tenfold is news again. */
-const NOTICE_FACTOR = 10
+/** What one IPv6 machine is where no policy says it. */
+const IPV6_PREFIX = 64
+/** Milliseconds between two looks at what is worth keeping. */
+const TIDY = 60_000
 
 export class Detector {
   readonly #options: DetectorOptions
-  readonly #maxMachines: number
-  /** In order of their latest attempts, the quietest first. */
-  readonly #machines = new Map<string, Machine>()
+  readonly #book: CaseBook
+  readonly #machines: Machines
+  readonly #exempt: ExemptHosts
+  readonly #floods: Floods
+  #tidied = Number.NEGATIVE_INFINITY
+  #longest = memory(DEFAULT_THRESHOLDS)
 
   constructor(options: DetectorOptions) {
     this.#options = options
-    this.#maxMachines = options.maxMachines ?? MAX_MACHINES
+    this.#book = new CaseBook(options.newId)
+    this.#machines = new Machines(this.#book, options.maxMachines)
+    this.#exempt = new ExemptHosts(this.#book)
+    this.#floods = new Floods(this.#book)
   }
 
   /** Takes an attempt; tells what it changed. */
   observe(attempt: Attempt): IncidentEvent[] {
-    const { policy, verdict } = attempt
-    // What relays and exempt hosts may do is judged by nobody yet.
-    if (policy === null || verdict === 'allow') return []
-    const thresholds = this.#options.thresholds(policy)
-    if (thresholds === null) return []
-    const machine = this.#machine(attempt, thresholds)
-    const destination = formatPrefix(attempt.destination)
-    const connection = `${attempt.sourcePort} ${destination}`
-    machine.short.add({ time: attempt.time, destination, connection })
-    machine.long.add({ time: attempt.time, destination, connection })
-    if (machine.open !== null) count(machine.open, destination, attempt.time)
-    const judgement = judge(machine, thresholds)
-    if (machine.open === null)
-      return judgement === null
-        ? []
-        : [this.#openIncident(machine, { ...attempt, policy, verdict }, judgement)]
-    return update(machine.open, judgement, attempt.time)
+    const { policy, verdict, source } = attempt
+    if (verdict === 'allow') {
+      const place = this.#placeOf(source)
+      return this.#exempt.observe(attempt, machineOf(source, IPV6_PREFIX), place)
+    }
+    const thresholds = policy === null ? null : this.#options.thresholds(policy)
+    if (policy === null || thresholds === null) return []
+    this.#longest = Math.max(this.#longest, thresholds.slowBot.window, thresholds.misconfigured.window)
+    const machine = machineOf(source, thresholds.ipv6Prefix)
+    const flood = this.#floods.watchOf(policy, thresholds)
+    const events = this.#machines.observe(attempt, { machine, policy, thresholds, flood })
+    return [...events, ...this.#floods.observe(attempt, policy, thresholds)]
   }
 
-  /** Resolves what has been quiet for long enough. `now` is in milliseconds since the epoch. */
+  /** Takes what the kernel counted of machines since it was read before; tells what that changed. */
+  counted(counts: readonly MachineCount[]): IncidentEvent[] {
+    return counts.flatMap((count) => {
+      const { machine, allowed, policy, attempts, time } = count
+      const source = formatPrefix(machine)
+      if (allowed) return this.#exempt.counted(source, attempts, time, this.#placeOf(machine))
+      const thresholds = policy === null ? null : this.#options.thresholds(policy)
+      if (policy === null || thresholds === null) return []
+      const flood = this.#floods.watchOf(policy, thresholds)
+      return this.#machines.counted(count, { machine: source, policy, thresholds, flood })
+    })
+  }
+
+  /** Takes the kernel's counts of all attempts by policy, which only ever grow. */
+  countedInAll(attempts: ReadonlyMap<string, number>): void {
+    this.#floods.counted(attempts)
+  }
+
+  /** Resolves what has been quiet for long enough. `now` is in milliseconds since the epoch. To be called each second. */
   tick(now: number): IncidentEvent[] {
-    const events: IncidentEvent[] = []
-    for (const [source, machine] of this.#machines) {
-      const { open, thresholds } = machine
-      if (open !== null && open.lastSeen + thresholds.resolveAfter <= now) {
-        events.push({
-          event: 'resolved',
-          time: now,
-          incident: { ...snapshot(open), state: 'resolved' as const },
-        })
-        this.#machines.delete(source)
-      }
+    const events = this.#book.tick(now)
+    this.#machines.tick(now)
+    this.#floods.tick(now)
+    if (now - this.#tidied >= TIDY) {
+      this.#tidied = now
+      this.#machines.tidy(now, this.#longest)
     }
     return events
   }
 
   /** Somebody looks after an incident; null when it is not open, or was acknowledged before. */
   acknowledge(id: string, now: number): IncidentEvent | null {
-    for (const machine of this.#machines.values()) {
-      const { open } = machine
-      if (open?.incident.id !== id || open.incident.acknowledged) continue
-      open.incident = { ...open.incident, acknowledged: true }
-      return { event: 'updated', time: now, incident: snapshot(open) }
-    }
-    return null
+    const one = this.#book.find(id)
+    if (one === null || one.acknowledged) return null
+    one.acknowledged = true
+    return { event: 'updated', time: now, incident: one.snapshot() }
   }
 
   /** Ends an incident by a person's word; null when it is not open. */
   resolve(id: string, now: number): IncidentEvent | null {
-    for (const [source, { open }] of this.#machines) {
-      if (open?.incident.id === id) {
-        this.#machines.delete(source)
-        return { event: 'resolved', time: now, incident: { ...snapshot(open), state: 'resolved' as const } }
-      }
-    }
-    return null
+    return this.#book.resolve(id, now)
   }
 
-  /** Takes up an incident that an earlier run left open. */
+  /** Takes up an incident that an earlier run left open, or resolved a while ago. */
   resume(incident: Incident): void {
-    if (incident.state !== 'open') return
+    const { policy, kind, state, lastSeen } = incident
     // Without its policy it can still come to its end.
-    const { policy } = incident
     const thresholds = (policy === null ? null : this.#options.thresholds(policy)) ?? DEFAULT_THRESHOLDS
-    const machine = newMachine(incident.source, thresholds)
-    const { attempts, destinations, lastSeen, kind, confidence } = incident
-    machine.open = {
-      incident,
-      perDestination: new Map(incident.topDestinations.map((top) => [top.destination, top.attempts])),
-      attempts,
-      destinations,
-      lastSeen,
-      nextNotice: attempts * NOTICE_FACTOR,
-      judgement: { kind, confidence },
-    }
-    this.#machines.set(incident.source, machine)
+    if (state === 'resolved') this.#book.remember(incident, lastSeen + thresholds.reopenWithin)
+    else if (kind === 'flood') this.#floods.resume(incident, thresholds)
+    else if (kind === 'exempt-host-anomaly') this.#exempt.resume(incident, thresholds)
+    else this.#machines.resume(incident, thresholds)
   }
 
-  /** All open incidents as they stand. */
+  /** What relays and exempt hosts usually do, to be kept and given back after a restart. */
+  baselines(): Baseline[] {
+    return this.#exempt.baselines()
+  }
+
+  /** Takes up what an earlier run learned. */
+  know(baselines: readonly Baseline[]): void {
+    this.#exempt.know(baselines)
+  }
+
+  /** All open incidents as they stand. Costs as much as there are of them: for one or for their number ask otherwise. */
   open(): Incident[] {
-    return [...this.#machines.values()].flatMap(({ open }) => (open === null ? [] : [snapshot(open)]))
+    return [...this.#book.cases()].map((one) => one.snapshot())
   }
 
-  #machine({ source }: Attempt, thresholds: Thresholds): Machine {
-    const key = formatPrefix(source.family === 6 ? truncate(source, thresholds.ipv6Prefix) : source)
-    let machine = this.#machines.get(key)
-    // A policy that changed its mind about windows starts to watch afresh; what is open stays open.
-    if (machine === undefined || !isDeepStrictEqual(machine.thresholds, thresholds)) {
-      const open = machine?.open ?? null
-      machine = newMachine(key, thresholds)
-      machine.open = open
+  /** An open incident as it stands; null when there is none of that id. */
+  find(id: string): Incident | null {
+    return this.#book.find(id)?.snapshot() ?? null
+  }
+
+  /** The open incidents of a machine. */
+  openOf(source: string): Incident[] {
+    return [...this.#book.cases()].flatMap((one: Case) => (one.source === source ? [one.snapshot()] : []))
+  }
+
+  openByKind(): Readonly<Record<IncidentKind, number>> {
+    const counts = Object.fromEntries(INCIDENT_KINDS.map((kind) => [kind, 0])) as Record<IncidentKind, number>
+    for (const { kind } of this.#book.cases()) counts[kind]++
+    return counts
+  }
+
+  /** So many at most of the open incidents that grew since they were last asked for. */
+  takeGrown(most: number): Incident[] {
+    return this.#book.takeGrown(most)
+  }
+
+  /** Machines that are watched, with or without an incident. */
+  get watched(): number {
+    return this.#machines.watched
+  }
+
+  #placeOf(source: Attempt['source']): { policy: string | null; thresholds: Thresholds } {
+    const policy = this.#options.governing?.(source) ?? null
+    return {
+      policy,
+      thresholds: (policy === null ? null : this.#options.thresholds(policy)) ?? DEFAULT_THRESHOLDS,
     }
-    this.#machines.delete(key)
-    this.#machines.set(key, machine)
-    if (this.#machines.size > this.#maxMachines) this.#forgetOne()
-    return machine
-  }
-
-  #forgetOne(): void {
-    for (const [source, { open }] of this.#machines) {
-      if (open !== null) continue
-      this.#machines.delete(source)
-      return
-    }
-  }
-
-  #openIncident(machine: Machine, attempt: Judged, judgement: Judgement): IncidentEvent {
-    const { long, short } = machine
-    const window = long.attempts >= short.attempts ? long : short
-    const perDestination = window.perDestination()
-    const open: OpenIncident = {
-      incident: {
-        id: this.#options.newId(),
-        ...judgement,
-        state: 'open',
-        source: machine.source,
-        policy: attempt.policy,
-        verdict: attempt.verdict,
-        acknowledged: false,
-        firstSeen: window.firstTime ?? attempt.time,
-        lastSeen: attempt.time,
-        attempts: 0,
-        destinations: 0,
-        topDestinations: [],
-        lost: 0,
-        evidence: {
-          rule: judgement.kind === 'spam-bot' ? 'fan-out' : 'retries',
-          window: attempt.time - (window.firstTime ?? attempt.time),
-          attempts: window.attempts,
-          connections: window.connections,
-          destinations: window.destinations,
-          sources: 1,
-          limits: {},
-          usual: null,
-        },
-        interfaces: [],
-        hardwareAddresses: [],
-        reopened: 0,
-        summary: '',
-      },
-      perDestination,
-      attempts: window.attempts,
-      destinations: perDestination.size,
-      lastSeen: attempt.time,
-      nextNotice: window.attempts * NOTICE_FACTOR,
-      judgement,
-    }
-    machine.open = open
-    return { event: 'opened', time: attempt.time, incident: snapshot(open) }
   }
 }
 
-function newMachine(source: string, thresholds: Thresholds): Machine {
-  const capacity = Math.max(
-    WINDOW_CAPACITY,
-    thresholds.spamBot.attempts * 3,
-    thresholds.misconfigured.attempts,
-  )
-  return {
-    source,
-    thresholds,
-    short: new SlidingWindow(thresholds.spamBot.window, capacity),
-    long: new SlidingWindow(thresholds.misconfigured.window, capacity),
-    open: null,
-  }
-}
-
-function count(open: OpenIncident, destination: string, time: number): void {
-  open.attempts++
-  open.lastSeen = Math.max(open.lastSeen, time)
-  const known = open.perDestination.get(destination)
-  if (known !== undefined) open.perDestination.set(destination, known + 1)
-  else if (open.perDestination.size < MAX_DESTINATIONS) {
-    open.perDestination.set(destination, 1)
-    open.destinations++
-  }
-}
-
-/** A machine never becomes less suspect while its incident lasts. */
-function update(open: OpenIncident, judgement: Judgement | null, time: number): IncidentEvent[] {
-  const worse = judgement !== null && rank(judgement) > rank(open.judgement)
-  if (worse) open.judgement = judgement
-  else if (open.attempts < open.nextNotice) return []
-  open.nextNotice = Math.max(open.nextNotice, open.attempts * NOTICE_FACTOR)
-  return [{ event: 'updated', time, incident: snapshot(open) }]
-}
-
-function rank({ kind, confidence }: Judgement): number {
-  return (kind === 'spam-bot' ? 2 : 0) + (confidence === 'definite' ? 1 : 0)
-}
-
-function snapshot({
-  incident,
-  judgement,
-  attempts,
-  destinations,
-  lastSeen,
-  perDestination,
-}: OpenIncident): Incident {
-  const topDestinations = [...perDestination]
-    .sort(([, a], [, b]) => b - a)
-    .slice(0, TOP_DESTINATIONS)
-    .map(([destination, times]) => ({ destination, attempts: times }))
-  const current = { ...incident, ...judgement, attempts, destinations, lastSeen, topDestinations }
-  return { ...current, summary: summarize(current) }
+function machineOf(source: Attempt['source'], ipv6Prefix: number): string {
+  return formatPrefix(source.family === 6 ? truncate(source, ipv6Prefix) : source)
 }

@@ -38,7 +38,7 @@ export interface Thresholds {
 export const DEFAULT_THRESHOLDS: Thresholds = {
   spamBot: { attempts: 30, destinations: 10, window: 300_000, connections: 200 },
   slowBot: { destinations: 20, window: 86_400_000 },
-  scanner: { destinations: 64, window: 3_600_000 },
+  scanner: { destinations: 128, window: 3_600_000 },
   misconfigured: { attempts: 5, window: 600_000 },
   exemptHost: { factor: 5, attempts: 200, destinations: 50, learn: 604_800_000 },
   flood: { sources: 2_000, window: 60_000 },

@@ -44,6 +44,13 @@ const MIGRATIONS = [
    CREATE INDEX IF NOT EXISTS exemption_requests_by_stage ON exemption_requests (stage, number DESC);`,
   // Who had the address then: JSON of a Subscriber.
   'ALTER TABLE incidents ADD COLUMN subscriber TEXT;',
+  `CREATE TABLE baselines (
+     source TEXT PRIMARY KEY,
+     since INTEGER NOT NULL,
+     attempts REAL NOT NULL,
+     destinations REAL NOT NULL,
+     at INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

@@ -72,6 +72,12 @@ export class IncidentStore {
     return Number(changes)
   }
 
+  /** What is open, and what was resolved lately and may be opened again. */
+  unfinished(): Incident[] {
+    const resolved = this.list({ state: 'resolved', limit: 10_000 })
+    return [...resolved.reverse(), ...this.list({ state: 'open', limit: 100_000 })]
+  }
+
   /** The latest first. */
   list({ state, kind, limit, after }: IncidentQuery): Incident[] {
     return this.#database

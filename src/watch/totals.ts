@@ -36,4 +36,12 @@ export class RunningTotals {
   attempts(): number {
     return this.sums().reduce((sum, { what, packets }) => (what.of === 'attempts' ? sum + packets : sum), 0)
   }
+
+  attemptsByPolicy(): Map<string, number> {
+    const attempts = new Map<string, number>()
+    for (const { what, packets } of this.#tracked.values()) {
+      if (what.of === 'attempts') attempts.set(what.policy, (attempts.get(what.policy) ?? 0) + packets)
+    }
+    return attempts
+  }
 }

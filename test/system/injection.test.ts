@@ -37,7 +37,7 @@ const WORLD: Readonly<Record<Kind, object>> = {
     detection: {
       spam_bot: { attempts: 30, destinations: 10, window: '5m', connections: 200 },
       slow_bot: { destinations: 20, window: '1d' },
-      scanner: { destinations: 64, window: '1h' },
+      scanner: { destinations: 128, window: '1h' },
       misconfigured: { attempts: 5, window: '10m' },
       exempt_host: { factor: 5, attempts: 200, destinations: 50, learn: '7d' },
       flood: { sources: 2_000, window: '1m' },

@@ -711,7 +711,7 @@ t.test('from the kernel to the history', async (t) => {
     t.same(total(kernel, history, '192.0.2.25'), { attempts: 0, told: 0, allowed: 3 })
     t.same(sumOf(history.log, 'all', 'hour', START, kernel.now), { attempts: 7, told: 3, allowed: 3 })
     t.same(
-      tallies.map(({ source, attempts, allowed }) => [source, attempts, allowed]),
+      tallies.map(({ machine, attempts, allowed }) => [formatPrefix(machine), attempts, allowed]),
       [
         ['100.64.0.1', 5, false],
         ['100.64.0.2', 2, false],

@@ -1,0 +1,121 @@
+/** Floods from forged addresses, one incident at most for each policy. */
+import { isDeepStrictEqual } from 'node:util'
+import type { Thresholds } from '../policy/model.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import type { Case } from './case.ts'
+import type { CaseBook } from './case-book.ts'
+import { FloodWatch } from './flood.ts'
+import type { Incident, IncidentEvent } from './incident.ts'
+import { Tally } from './tally.ts'
+
+interface Watched {
+  readonly policy: string
+  thresholds: Thresholds
+  watch: FloodWatch
+  tally: Tally
+  verdict: Incident['verdict']
+  open: Case | null
+}
+
+/** What a flood is known by: no address can be written so. */
+export function floodSource(policy: string): string {
+  return `policy:${policy}`
+}
+
+export class Floods {
+  readonly #book: CaseBook
+  readonly #policies = new Map<string, Watched>()
+
+  constructor(book: CaseBook) {
+    this.#book = book
+  }
+
+  watchOf(policy: string, thresholds: Thresholds): FloodWatch {
+    return this.#watched(policy, thresholds, 0).watch
+  }
+
+  /** After the machine's own judgement; tells what the attempt means for its policy. */
+  observe(attempt: Attempt, policy: string, thresholds: Thresholds): IncidentEvent[] {
+    const watched = this.#watched(policy, thresholds, attempt.time)
+    const { watch } = watched
+    if (!watch.isSuspected) {
+      if (watched.open === null) watched.tally = new Tally(attempt.time)
+      return []
+    }
+    watched.verdict = attempt.verdict
+    watched.tally.add(attempt, attempt.time)
+    const judgement = watch.judge()
+    const { open } = watched
+    if (open !== null) {
+      if (!watch.isActive) return []
+      open.lastSeen = Math.max(open.lastSeen, attempt.time)
+      open.lost = watch.lost
+      this.#book.grew(open)
+      return open.judge(judgement)
+        ? [{ event: 'updated', time: attempt.time, incident: open.snapshot() }]
+        : []
+    }
+    if (judgement === null) return []
+    const opened = this.#book.open(
+      {
+        source: floodSource(policy),
+        policy,
+        verdict: attempt.verdict,
+        thresholds,
+        judgement,
+        tally: watched.tally,
+        lost: watch.lost,
+        onClosed: () => {
+          watched.open = null
+          watched.tally = new Tally(attempt.time)
+        },
+      },
+      attempt.time,
+    )
+    watched.open = opened.one
+    return [opened.event]
+  }
+
+  /** The kernel's counts of all attempts of the policies, which only grow. */
+  counted(attempts: ReadonlyMap<string, number>): void {
+    for (const { policy, watch, open } of this.#policies.values()) {
+      watch.counted(attempts.get(policy) ?? 0)
+      if (open !== null && watch.isActive) open.lost = watch.lost
+    }
+  }
+
+  tick(now: number): void {
+    for (const { watch, open } of this.#policies.values()) watch.tick(now, open !== null)
+  }
+
+  resume(incident: Incident, thresholds: Thresholds): void {
+    const policy = incident.policy ?? ''
+    const watched = this.#watched(policy, thresholds, incident.lastSeen)
+    const { tally } = watched
+    const onClosed = () => {
+      watched.open = null
+    }
+    watched.open = this.#book.resume(incident, { tally, thresholds, onClosed })
+  }
+
+  #watched(policy: string, thresholds: Thresholds, time: number): Watched {
+    let watched = this.#policies.get(policy)
+    if (watched === undefined) {
+      watched = {
+        policy,
+        thresholds,
+        watch: new FloodWatch(thresholds),
+        tally: new Tally(time),
+        verdict: 'block',
+        open: null,
+      }
+      this.#policies.set(policy, watched)
+    }
+    if (watched.thresholds !== thresholds) {
+      if (!isDeepStrictEqual(watched.thresholds.flood, thresholds.flood))
+        watched.watch = new FloodWatch(thresholds)
+      watched.thresholds = thresholds
+    }
+    return watched
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * Machines that a policy governs: what each did, and whether that is an incident. Those that have hardly done anything
+ * wait among the newcomers, so that a flood from forged addresses is kept out of here.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import type { Thresholds } from '../policy/model.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import type { Case } from './case.ts'
+import type { CaseBook } from './case-book.ts'
+import type { FloodWatch } from './flood.ts'
+import type { Incident, IncidentEvent } from './incident.ts'
+import { type Judgement, judge } from './judge.ts'
+import { Newcomers } from './newcomers.ts'
+import { Tally } from './tally.ts'
+import { MachineTraits, type Traits } from './traits.ts'
+
+/** A governed attempt, as far as it is not in the attempt itself. */
+export interface Governed {
+  /** The machine that made it, in canonical text. */
+  readonly machine: string
+  readonly policy: string
+  readonly thresholds: Thresholds
+  /** Of that policy. */
+  readonly flood: FloodWatch
+}
+
+/** What the kernel counted of a machine since it was read before. */
+export interface Counted {
+  readonly attempts: number
+  readonly verdict: Incident['verdict']
+  /** Of the reading, in milliseconds since the epoch. */
+  readonly time: number
+}
+
+interface Machine {
+  readonly source: string
+  policy: string
+  thresholds: Thresholds
+  traits: MachineTraits
+  readonly tally: Tally
+  verdict: Incident['verdict']
+  /** By the kernel's count, as far as it has been read. */
+  counted: number
+  countedAt: number
+  /** The latest count that is old enough for all that was told of it to have arrived. */
+  settled: number
+  lost: number
+  open: Case | null
+}
+
+/** Machines that are watched closely; of more, the one that was quiet longest is forgotten. */
+export const MOST_MACHINES = 16_384
+/** Attempts after which a newcomer is watched closely. */
+const ENOUGH = 4
+/** Milliseconds that an event may be under way after the kernel has counted it. */
+const UNDER_WAY = 5_000
+/** Of what was counted, so much must have been told for the details to speak. */
+const TOLD_SHARE = 0.1
+
+export class Machines {
+  readonly #book: CaseBook
+  readonly #most: number
+  readonly #newcomers: Newcomers
+  /** In order of their latest attempts, the quietest first. */
+  readonly #machines = new Map<string, Machine>()
+
+  constructor(book: CaseBook, most = MOST_MACHINES) {
+    this.#book = book
+    this.#most = most
+    this.#newcomers = new Newcomers(most)
+  }
+
+  get watched(): number {
+    return this.#machines.size + this.#newcomers.size
+  }
+
+  observe(attempt: Attempt, governed: Governed): IncidentEvent[] {
+    const { machine: source, thresholds, policy, flood } = governed
+    let machine = this.#machines.get(source)
+    if (machine === undefined) {
+      const { isNew, known } = this.#newcomers.add(source, attempt, enough(thresholds))
+      flood.add(source, isNew, attempt.time)
+      if (known === null) return []
+      machine = newMachine(source, policy, thresholds, known[0] ?? attempt)
+      this.#enter(machine)
+      for (const earlier of known.slice(0, -1)) add(machine, earlier)
+    } else {
+      flood.add(source, false, attempt.time)
+      this.#machines.delete(source)
+      this.#machines.set(source, machine)
+    }
+    machine.policy = policy
+    // A policy that changed its mind begins to watch afresh; what is open stays open.
+    if (machine.thresholds !== thresholds && !isDeepStrictEqual(machine.thresholds, thresholds)) {
+      machine.traits = new MachineTraits(thresholds)
+      if (machine.open !== null) machine.open.resolveAfter = thresholds.resolveAfter
+    }
+    machine.thresholds = thresholds
+    add(machine, attempt)
+    const time = machine.tally.lastSeen
+    const traits = machine.traits.at(time)
+    return this.#judged(machine, judge(traits, thresholds), isHidden(traits, flood), time)
+  }
+
+  /** The kernel has counted so many attempts more of a machine. */
+  counted(
+    { attempts, verdict, time }: Counted,
+    { machine: source, policy, thresholds, flood }: Governed,
+  ): IncidentEvent[] {
+    let machine = this.#machines.get(source)
+    const isMuch = attempts >= Math.max(thresholds.spamBot.connections, thresholds.spamBot.attempts)
+    if (machine === undefined) {
+      if (!isMuch || flood.isActive) return []
+      machine = newMachine(source, policy, thresholds, { time, verdict })
+      this.#enter(machine)
+    }
+    settle(machine, time)
+    machine.counted += attempts
+    machine.countedAt = time
+    if (!isMuch || flood.isActive || machine.tally.told >= TOLD_SHARE * machine.counted) return []
+    machine.tally.lastSeen = Math.max(machine.tally.lastSeen, time)
+    machine.lost = Math.max(machine.lost, machine.counted - machine.tally.told)
+    return this.#judged(machine, byCount(attempts, machine, thresholds), false, time)
+  }
+
+  tick(now: number): void {
+    for (const machine of this.#machines.values()) {
+      if (machine.open === null) {
+        if (machine.tally.lastSeen + memory(machine.thresholds) > now) continue
+        this.#machines.delete(machine.source)
+      } else if (machine.countedAt + UNDER_WAY <= now) {
+        const { lost } = machine
+        settle(machine, now)
+        machine.open.lost = machine.lost
+        if (machine.lost !== lost) this.#book.grew(machine.open)
+      }
+    }
+  }
+
+  /** Forgets newcomers that came too long ago to count; `longest` is the longest window of all policies. */
+  tidy(now: number, longest: number): void {
+    this.#newcomers.forget(now - longest)
+  }
+
+  resume(incident: Incident, thresholds: Thresholds): void {
+    const first = { time: incident.lastSeen, verdict: incident.verdict }
+    const machine = newMachine(incident.source, incident.policy ?? '', thresholds, first)
+    this.#enter(machine)
+    const { tally } = machine
+    machine.open = this.#book.resume(incident, { tally, thresholds, onClosed: () => this.#forget(machine) })
+  }
+
+  #judged(machine: Machine, judgement: Judgement | null, hidden: boolean, now: number): IncidentEvent[] {
+    const { open, source, policy, verdict, thresholds, tally, lost } = machine
+    if (open !== null) {
+      open.verdict = verdict
+      open.lastSeen = tally.lastSeen
+      open.lost = machine.lost
+      this.#book.grew(open)
+      return open.judge(judgement) ? [{ event: 'updated', time: now, incident: open.snapshot() }] : []
+    }
+    if (judgement === null || hidden) return []
+    const opened = this.#book.open(
+      {
+        source,
+        policy,
+        verdict,
+        thresholds,
+        judgement,
+        tally,
+        lost,
+        onClosed: () => this.#forget(machine),
+      },
+      now,
+    )
+    machine.open = opened.one
+    return [opened.event]
+  }
+
+  #enter(machine: Machine): void {
+    this.#machines.set(machine.source, machine)
+    if (this.#machines.size <= this.#most) return
+    for (const { open, source } of this.#machines.values()) {
+      if (open !== null) continue
+      this.#machines.delete(source)
+      return
+    }
+  }
+
+  #forget({ source }: Machine): void {
+    this.#machines.delete(source)
+  }
+}
+
+function newMachine(
+  source: string,
+  policy: string,
+  thresholds: Thresholds,
+  { time, verdict }: Pick<Attempt, 'time' | 'verdict'>,
+): Machine {
+  return {
+    source,
+    policy,
+    thresholds,
+    traits: new MachineTraits(thresholds),
+    tally: new Tally(time),
+    verdict,
+    counted: 0,
+    countedAt: Number.POSITIVE_INFINITY,
+    settled: 0,
+    lost: 0,
+    open: null,
+  }
+}
+
+function add({ traits, tally }: Machine, attempt: Attempt): void {
+  // The clock may have been set back meanwhile.
+  const time = Math.max(attempt.time, tally.lastSeen)
+  traits.add(attempt, time)
+  tally.add(attempt, time)
+}
+
+/**
+ * What was counted, and is not told after a while, is lost. While more is told meanwhile, that is at most
+ * underestimated; at rest it is exact.
+ */
+function settle(machine: Machine, now: number): void {
+  if (machine.countedAt + UNDER_WAY > now) return
+  machine.settled = machine.counted
+  machine.lost = Math.max(machine.lost, machine.settled - machine.tally.told)
+}
+
+/** While there is a flood, what does not stand out of it is a part of it. */
+function isHidden({ fast }: Traits, flood: FloodWatch): boolean {
+  return flood.isActive && !flood.standsOut(fast.attempts)
+}
+
+function byCount(attempts: number, { tally, counted }: Machine, thresholds: Thresholds): Judgement {
+  return {
+    kind: 'spam-bot',
+    confidence: 'likely',
+    evidence: {
+      rule: 'count',
+      window: 60_000,
+      attempts,
+      connections: Math.min(attempts, counted),
+      destinations: tally.destinations,
+      sources: 1,
+      limits: { attempts: Math.max(thresholds.spamBot.connections, thresholds.spamBot.attempts) },
+      usual: null,
+    },
+  }
+}
+
+/** So many attempts that nothing can be judged sooner. */
+function enough({ spamBot, misconfigured }: Thresholds): number {
+  return Math.min(ENOUGH, spamBot.attempts, misconfigured.attempts)
+}
+
+/** Milliseconds after which what a machine did counts no more. */
+export function memory({ spamBot, misconfigured, slowBot, scanner }: Thresholds): number {
+  return Math.max(...[spamBot, misconfigured, slowBot, scanner].map(({ window }) => window))
+}
