@@ -1,12 +1,13 @@
 /** The control API as a Fastify instance, apart from any socket. */
 import helmet from '@fastify/helmet'
-import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
+import { type FastifyBaseLogger, type FastifyReply, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { ApiConfig } from '../config/api.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { AnswerStore } from '../store/idempotency.ts'
 import type { TokenStore } from '../store/tokens.ts'
 import { checkAccept } from './accept.ts'
+import { type Identity, isStill } from './access/authenticate.ts'
 import { guard } from './access/guard.ts'
 import { applyRoutes } from './apply.ts'
 import { attemptRoutes } from './attempts.ts'
@@ -50,6 +51,9 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     },
     routerOptions: { maxParamLength: 200 },
     genReqId: requestId,
+    // What is not even an address.
+    frameworkErrors: (error, _, reply) =>
+      void sendProblem(reply as unknown as FastifyReply, toApiError(error)),
     // Scrapes and health checks would drown everything else; what changes something is in the audit.
     logController: new LogController({ disableRequestLogging: true }),
   }).withTypeProvider<TypeBoxProvider>()
@@ -72,7 +76,8 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   })
   answerOtherMethods(app)
   keepAudit(app, audit, logger)
-  await guard(app, { tokens, config, now: Date.now }, config.limits)
+  const authentication = { tokens, config, now: Date.now }
+  await guard(app, authentication, config.limits)
   let isReady = false
   void context.ready.then(() => {
     isReady = true
@@ -92,11 +97,14 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     explainRoutes,
     exemptionRequestRoutes,
     incidentRoutes,
-    eventRoutes,
     attemptRoutes,
     sourceRoutes,
   ]
   for (const routes of all) await addRoutes(app, routes, context)
+  await addRoutes(app, eventRoutes, {
+    events: context.events,
+    isStill: (identity: Identity) => isStill(identity, authentication),
+  })
   await addRoutes(app, tokenRoutes, tokens)
   await addRoutes(app, auditRoutes, audit)
   return app

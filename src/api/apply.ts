@@ -110,7 +110,7 @@ export const applyRoutes: Routes<Context> = (app, { controller, metrics }) => {
       },
       config: { access: 'operator', problems: ['nothing-pending', 'kernel-refused'] },
     },
-    () => controller.rollBack(),
+    async () => ({ id: (await controller.rollBack()).id }),
   )
 }
 

@@ -1,24 +1,36 @@
 /** `/v1/events`: server-sent events (HTML Standard §9.2), with resumption by `Last-Event-ID`. */
 import type { ServerResponse } from 'node:http'
 import { Type } from 'typebox'
+import { isLoopback } from '../config/api.ts'
 import { EVENT_TYPES, type Event, type EventLog } from '../control/event-log.ts'
+import type { Identity } from './access/authenticate.ts'
 import type { Context } from './context.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 
+/** Who may listen at once: all together, and one caller or one address that is not of this machine. */
 const MOST_LISTENERS = 100
+const MOST_OF_ONE = 20
 /** Milliseconds between signs of life, for proxies that end what is silent. */
 const HEARTBEAT = 15_000
+/** So many signs of life that somebody may leave unread; then the connection is cut. */
+const MOST_UNREAD = 4
 
 const EventsQuery = Type.Object(
   { types: Type.Optional(Type.String({ pattern: '^[a-z,-]{1,200}$' })) },
   { additionalProperties: false },
 )
 
-export const eventRoutes: Routes<Pick<Context, 'events'>> = (app, { events }) => {
-  const open = new Set<ServerResponse>()
+interface Needs extends Pick<Context, 'events'> {
+  /** Whether somebody who was let in still would be. */
+  readonly isStill: (identity: Identity) => boolean
+}
+
+export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
+  /** Whom each listener counts for. */
+  const open = new Map<ServerResponse, readonly string[]>()
   app.addHook('preClose', async () => {
-    for (const response of open) response.end()
+    for (const response of open.keys()) response.end()
   })
 
   app.get(
@@ -33,24 +45,49 @@ export const eventRoutes: Routes<Pick<Context, 'events'>> = (app, { events }) =>
       },
       config: { access: 'viewer', problems: ['too-many-listeners'] },
     },
-    async ({ headers, method, query: { types } }, reply) => {
+    async ({ headers, method, query: { types }, identity, ip }, reply) => {
       const isWanted = readTypes(types)
       if (method === 'HEAD') return reply.type('text/event-stream').send('')
-      if (open.size >= MOST_LISTENERS)
-        throw new ApiError('too-many-listeners', `${MOST_LISTENERS} listen already; try again later`)
+      const counted = countedAs(identity, ip)
+      mustHaveRoom(open, counted)
       for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value ?? '')
       reply.hijack()
       const { raw } = reply
       raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
-      open.add(raw)
+      open.set(raw, counted)
       const lastId = headers['last-event-id']
-      const stop = stream(raw, events, isWanted, typeof lastId === 'string' && lastId !== '' ? lastId : null)
+      const stop = stream(raw, events, {
+        isWanted,
+        lastId: typeof lastId === 'string' && lastId !== '' ? lastId : null,
+        mayListen: () => identity !== null && isStill(identity),
+      })
       raw.once('close', () => {
         stop()
         open.delete(raw)
       })
     },
   )
+}
+
+/** The users of this machine share their addresses, and often their name. */
+function countedAs(identity: Identity | null, ip: string): string[] {
+  if (identity === null || identity.by === 'place') return []
+  const caller = `caller ${identity.name}`
+  return isLoopback(ip.replace(/^::ffff:/, '')) ? [caller] : [caller, `address ${ip}`]
+}
+
+/** @throws ApiError */
+function mustHaveRoom(
+  open: ReadonlyMap<ServerResponse, readonly string[]>,
+  counted: readonly string[],
+): void {
+  if (open.size >= MOST_LISTENERS)
+    throw new ApiError('too-many-listeners', `${MOST_LISTENERS} listen already; try again later`)
+  for (const one of counted) {
+    const already = [...open.values()].filter((names) => names.includes(one)).length
+    if (already >= MOST_OF_ONE)
+      throw new ApiError('too-many-listeners', `${one} listens ${MOST_OF_ONE} times already`)
+  }
 }
 
 /** @throws ApiError */
@@ -64,14 +101,24 @@ function readTypes(types: string | undefined): (event: Event) => boolean {
   return ({ type }) => wanted.has(type)
 }
 
-/** Writes events as fast as the listener takes them, until it goes. Answers how to stop. */
+interface Listening {
+  readonly isWanted: (event: Event) => boolean
+  /** After which it goes on; null: with what comes. */
+  readonly lastId: string | null
+  readonly mayListen: () => boolean
+}
+
+/**
+ * Writes events as fast as the listener takes them, until it goes. One that does not read holds no more than its socket
+ * does, and is cut after a while. Answers how to stop.
+ */
 function stream(
   response: ServerResponse,
   events: EventLog,
-  isWanted: (event: Event) => boolean,
-  lastId: string | null,
+  { isWanted, lastId, mayListen }: Listening,
 ): () => void {
   const cursor = events.read(lastId)
+  let unread = 0
   let mayWrite = response.write(': egress25\n\n')
   const pump = () => {
     while (mayWrite) {
@@ -84,11 +131,14 @@ function stream(
   }
   response.on('drain', () => {
     mayWrite = true
+    unread = 0
     pump()
   })
   const unlisten = events.listen(pump)
   const heartbeat = setInterval(() => {
-    if (mayWrite) mayWrite = response.write(':\n\n')
+    if (!mayListen()) response.end()
+    else if (mayWrite) mayWrite = response.write(':\n\n')
+    else if (++unread >= MOST_UNREAD) response.destroy()
   }, HEARTBEAT)
   pump()
   return () => {

@@ -16,6 +16,9 @@ export function answerOtherMethods(app: Api): void {
     const path = url.split('?')[0] ?? ''
     const methods = [...routes.values()].find(({ pattern }) => pattern.test(path))?.methods
     if (methods === undefined) return sendProblem(reply, new ApiError('not-found', `there is no ${path}`))
+    // A parameter that is too long finds nothing.
+    if (methods.has(method))
+      return sendProblem(reply, new ApiError('not-found', `there is no ${path.slice(0, 100)}…`))
     reply.header('allow', [...methods].sort().join(', '))
     if (method === 'OPTIONS') return reply.code(204).send()
     return sendProblem(reply, new ApiError('method-not-allowed', `${method} is nothing that ${path} takes`))

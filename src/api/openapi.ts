@@ -60,10 +60,11 @@ const CHANGING: readonly ProblemCode[] = [
 ]
 
 /** Every problem that a route can answer with. */
-export function problemsOf({ method, config }: Pick<RouteOptions, 'method' | 'config'>): ProblemCode[] {
+export function problemsOf({ method, url, config }: RouteOptions): ProblemCode[] {
   const isRead = method === 'GET' || method === 'HEAD'
   return [
     ...COMMON,
+    ...(url.includes(':') ? (['not-found'] as const) : []),
     ...(config?.access === 'public' ? [] : GUARDED),
     ...(isRead ? [] : CHANGING),
     ...(config?.problems ?? []),

@@ -1,9 +1,13 @@
 /** The API as its users meet it: what it says of itself is true, and who may do what. */
 import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Validator } from '@seriousme/openapi-schema-validator'
+import fc from 'fast-check'
 import t from 'tap'
 import { Contract, type Described } from './contract.ts'
 import { type Gateway, gateway } from './gateway.ts'
+import { anyQuestion } from './questions.ts'
+import { openSocketClient } from './socket-client.ts'
 
 /** Adds to the section `api` of the configuration. */
 async function configure(g: Gateway, api: object): Promise<void> {
@@ -59,5 +63,26 @@ t.test('the API is what /openapi.json says', async (t) => {
       )
     }
   })
+  t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
+    const client = openSocketClient(join(g.directory, 'api.sock'))
+    t.teardown(() => client.close())
+    const statuses = new Set<number>()
+    await fc.assert(
+      fc.asyncProperty(anyQuestion(contract), async (question) => {
+        const answer = await client.ask(question)
+        statuses.add(answer.status)
+        const operation = contract.find(question.method, question.path)
+        if (answer.status === 500) throw new Error(answer.text)
+        if (answer.status === 204 && question.method === 'OPTIONS') return
+        const fault =
+          operation === null ? contract.faultOfProblem(answer) : contract.faultOf(operation, answer)
+        if (fault !== null) throw new Error(fault)
+      }),
+      { numRuns: 600, interruptAfterTimeLimit: 15_000 },
+    )
+    t.ok(statuses.has(200) && statuses.has(400), [...statuses].sort().join())
+    t.equal((await g.log()).includes('request failed'), false)
+  })
+
   t.test('it stops', async (t) => t.equal(await g.stop(service), 0))
 })

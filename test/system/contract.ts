@@ -41,7 +41,7 @@ export class Contract {
   readonly operations: readonly Described[]
   readonly document: Document
   readonly #ajv: Ajv2020
-  readonly #compiled = new Map<object, ValidateFunction>()
+  readonly #compiled = new Map<string, ValidateFunction>()
 
   constructor(document: unknown) {
     this.document = document as Document
@@ -55,6 +55,27 @@ export class Contract {
         path,
       })),
     )
+  }
+
+  /** What is asked for by a method at a path; null: nothing that there is. */
+  find(method: string, path: string): Described | null {
+    const wanted = method === 'HEAD' ? 'GET' : method
+    const pathname = path.split('?')[0] ?? ''
+    const found = this.operations.find(
+      (one) =>
+        one.method === wanted &&
+        new RegExp(`^${one.path.replace(/[.]/g, '\\.').replace(/\{\w+\}/g, '[^/]*')}$`).test(pathname),
+    )
+    return found === undefined ? null : { ...found, method }
+  }
+
+  /** What is wrong with a problem that nothing declares, because nothing is there. */
+  faultOfProblem({ status, headers, text }: Answer): string | null {
+    if (status < 400 || status >= 500) return `${status}: ${text.slice(0, 300)}`
+    if (!headers['content-type']?.startsWith('application/problem+json'))
+      return `${status} is no problem+json`
+    const validate = this.#validator({ $ref: '#/components/schemas/Problem' })
+    return text === '' || validate(JSON.parse(text)) ? null : this.#ajv.errorsText(validate.errors)
   }
 
   /** What is wrong with an answer, in a line; null: it is as promised. */
@@ -79,11 +100,11 @@ export class Contract {
   }
 
   #validator(schema: object): ValidateFunction {
-    const known = this.#compiled.get(schema)
-    if (known !== undefined) return known
     const text = JSON.stringify(schema).replaceAll('"#/components/', '"openapi#/components/')
+    const known = this.#compiled.get(text)
+    if (known !== undefined) return known
     const made = this.#ajv.compile(JSON.parse(text))
-    this.#compiled.set(schema, made)
+    this.#compiled.set(text, made)
     return made
   }
 }

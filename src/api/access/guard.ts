@@ -3,6 +3,7 @@ import rateLimit from '@fastify/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ApiConfig } from '../../config/api.ts'
 import type { Caller } from '../../control/caller.ts'
+import { formatPrefix, parseAddress, truncate } from '../../policy/prefix.ts'
 import { ApiError } from '../problem.ts'
 import type { Api } from '../route.ts'
 import { type Authentication, type Identity, identify } from './authenticate.ts'
@@ -22,6 +23,13 @@ declare module 'fastify' {
 const NOBODY = 'anonymous'
 const MINUTE = 60_000
 
+/** An address, or the /64 of one; there is none over the socket. */
+function placeOf(ip: string | undefined): string {
+  const address = parseAddress((ip ?? '').replace(/^::ffff:/, ''))
+  if (address === null) return 'socket'
+  return formatPrefix(address.family === 6 ? truncate(address, 64) : address)
+}
+
 /** To be called before there are routes: one that does not say who may use it is a mistake. */
 export async function guard(
   app: Api,
@@ -35,7 +43,11 @@ export async function guard(
     keyGenerator: ({ identity }) => `${identity?.by} ${identity?.name}`,
   })
   // One subscriber is one /64.
-  const countFailure = app.createRateLimit({ max: failedLogins, timeWindow: MINUTE, ipv6Subnet: 64 })
+  const countFailure = app.createRateLimit({
+    max: failedLogins,
+    timeWindow: MINUTE,
+    keyGenerator: ({ ip }) => placeOf(ip),
+  })
 
   app.addHook('onRoute', ({ url, config }) => {
     if (config?.access === undefined) throw new Error(`${url} does not say who may use it`)
