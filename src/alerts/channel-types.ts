@@ -3,7 +3,10 @@
  * as well.
  */
 import type { ChannelType } from './channel.ts'
+import { alertmanager } from './channels/alertmanager.ts'
+import { email } from './channels/email.ts'
+import { exec } from './channels/exec.ts'
 import { syslog } from './channels/syslog.ts'
 import { webhook } from './channels/webhook.ts'
 
-export const CHANNEL_TYPES: readonly ChannelType[] = [webhook, syslog]
+export const CHANNEL_TYPES: readonly ChannelType[] = [webhook, alertmanager, syslog, email, exec]

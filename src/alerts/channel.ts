@@ -14,8 +14,37 @@ export interface Channel {
    * @throws PermanentError when it is no use to try again, RetryableError (or any other error) when it is
    */
   deliver(message: Message, signal: AbortSignal): Promise<void>
+  /** The service runs, and there is more to work with. Whoever only tries a channel does not call it. */
+  begin?(surroundings: Surroundings): void
   /** Lets go of connections. */
   close?(): Promise<void>
+}
+
+/** What a channel of the running service may use. */
+export interface Surroundings {
+  readonly memory: Memory
+  /** The latest attempts of a machine, as they were told; empty: none are known. */
+  attempts(source: string, limit: number): readonly Attempt[]
+  /** For what a channel does of its own accord, and nobody waits for. */
+  onFailed(error: Error): void
+}
+
+/** What a channel must still know after a restart; small, and its own. */
+export interface Memory {
+  get(key: string): string | null
+  all(): ReadonlyMap<string, string>
+  /** @throws Error when it cannot be written */
+  put(key: string, value: string): void
+  remove(key: string): void
+}
+
+/** One attempt, with what RFC 6302 wants to be known of it. */
+export interface Attempt {
+  /** Milliseconds since the epoch. */
+  readonly time: number
+  readonly source: string
+  readonly sourcePort: number
+  readonly destination: string
 }
 
 /** Not now: the receiver is away, slow, or overloaded. */

@@ -7,6 +7,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { PermanentError, RetryableError } from './channel.ts'
 import { withoutControls } from './formats/syslog.ts'
 import { retryAfterSeconds } from './retry-after.ts'
+import { redacted } from './secret.ts'
 
 /** What is read of an answer; it is for people who look for the fault. */
 const MAX_ANSWER = 16_384
@@ -106,8 +107,4 @@ async function readAnswer(response: IncomingMessage): Promise<Answer> {
     retryAfter: response.headers['retry-after'] ?? null,
     text: text.slice(0, MAX_ANSWER),
   }
-}
-
-function redacted(text: string, secrets: readonly string[]): string {
-  return secrets.reduce((rest, secret) => (secret === '' ? rest : rest.replaceAll(secret, '…')), text)
 }

@@ -21,3 +21,8 @@ export async function openOptionalSecret(
 ): Promise<Secret | null> {
   return path === undefined ? null : openSecret(path, means)
 }
+
+/** Somebody else's words without our secrets, which receivers like to repeat. */
+export function redacted(text: string, secrets: readonly string[]): string {
+  return secrets.reduce((rest, secret) => (secret === '' ? rest : rest.replaceAll(secret, '…')), text)
+}

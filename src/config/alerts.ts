@@ -3,6 +3,7 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { CHANNEL_TYPES } from '../alerts/channel-types.ts'
 import type { Handling, Routing } from '../alerts/handling.ts'
 import { SEVERITIES, type Severity, TOPICS, type Topic } from '../alerts/message.ts'
+import { isMailAddress } from '../alerts/submission-fields.ts'
 import { INCIDENT_KINDS, type IncidentKind } from '../detect/incident.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { type Fault, parseDuration, parseRate, quote } from '../policy/formats.ts'
@@ -74,6 +75,10 @@ export const ALERT_FORMATS = {
     value === 'none' || parseRate(value) !== null
       ? null
       : fault(`${quote(value)} is neither a rate such as 10/minute nor none`),
+  'mail-address': (value: string) =>
+    isMailAddress(value)
+      ? null
+      : fault(`${quote(value)} is no mail address: write one such as noc@example.net`),
   'duration-or-never': (value: string) =>
     value === 'never' || parseDuration(value) !== null
       ? null

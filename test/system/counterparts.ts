@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
-import { chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -48,6 +48,8 @@ export interface Counterpart {
 export async function makeFolder(test: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'egress25-counterpart-'))
   test.teardown(() => rm(folder, { recursive: true, force: true }))
+  // Servers read some of it after they have given up being root.
+  await chmod(folder, 0o755)
   const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
   await mustRun([
     ...['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
@@ -78,7 +80,7 @@ async function freeUdpPort(): Promise<number> {
 export async function eventually<T>(
   what: string,
   condition: () => Promise<T> | T,
-  within = 15_000,
+  within = 60_000,
 ): Promise<NonNullable<T>> {
   const end = Date.now() + within
   let last: unknown = null
@@ -130,7 +132,16 @@ async function run(
     return child
   }
   let child = await begin()
-  const kill = () => stop(child, 0)
+  const kill = async () => {
+    await stop(child, 0)
+    // Its processes end a little later than the one that holds them together.
+    const away = (port: number) =>
+      reach(port).then(
+        () => false,
+        (error) => error.code === 'ECONNREFUSED',
+      )
+    await eventually(`${program[0]} is gone`, async () => (await Promise.all(ports.map(away))).every(Boolean))
+  }
   test.teardown(kill)
   return {
     folder,
@@ -158,6 +169,8 @@ export interface Relay extends Counterpart {
   readonly login: { readonly username: string; readonly password: string }
   /** Where each message is delivered as a file. */
   readonly maildir: string
+  /** What it logs. */
+  readonly log: string
 }
 
 /** Postfix with a submission port (STARTTLS) and one with TLS from the start, both with login by SASL. */
@@ -173,12 +186,16 @@ export async function startPostfix(test: Test): Promise<Relay> {
 myhostname = ${SERVER_NAME}
 mydestination =
 inet_protocols = ipv4
-maillog_file = /dev/stdout
+maillog_file_prefixes = /mnt
+maillog_file = /mnt/maillog
 queue_directory = /var/spool/postfix
 data_directory = /var/spool/data
 smtpd_tls_cert_file = /mnt/cert.pem
 smtpd_tls_key_file = /mnt/key.pem
 smtpd_tls_auth_only = yes
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+disable_dns_lookups = yes
 cyrus_sasl_config_path = /mnt/postfix/sasl
 smtpd_relay_restrictions = permit_sasl_authenticated, reject
 smtpd_recipient_restrictions = reject_unlisted_recipient
@@ -222,7 +239,7 @@ exec /usr/lib/postfix/sbin/master -c /mnt/postfix -s
   for (const [name, text] of Object.entries(files)) await writeFile(join(folder, name), text)
   const program = ['/bin/sh', '/mnt/start.sh']
   const counterpart = await run(test, folder, program, [ports.submission, ports.submissions])
-  return { ...counterpart, ports, login, maildir: join(folder, 'mail/all/new') }
+  return { ...counterpart, ports, login, maildir: join(folder, 'mail/all/new'), log: join(folder, 'maillog') }
 }
 
 export interface LogServer extends Counterpart {
