@@ -124,6 +124,16 @@ command('status', 'say how the gateway is').action(async (options: Options) => {
   exit = await status(common(options))
 })
 
+command('report', 'say who would be blocked if policies that observe enforced, and what they look like')
+  .option('--exemptions <dir>', 'write exemptions for what looks like mail servers, to review and commit')
+  .option('--from <time>', 'RFC 3339; default: seven days ago')
+  .option('--to <time>', 'RFC 3339; default: now')
+  .action(async (options: Options & { exemptions?: string; from?: string; to?: string }) => {
+    const { report } = await import('./commands/report.ts')
+    const { exemptions = null, from = null, to = null } = options
+    exit = await report({ ...common(options), exemptions, from, to })
+  })
+
 command('incidents', 'list open incidents').action(async (options: Options) => {
   const { incidents } = await import('./commands/status.ts')
   exit = await incidents(common(options))

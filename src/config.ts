@@ -20,6 +20,7 @@ import {
   withSocket,
 } from './config/api.ts'
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
+import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
 import {
   buildSubscribers,
   type SubscriberSource,
@@ -59,6 +60,7 @@ const ConfigSchema = Type.Object(
     }),
     exemptions: Type.Optional(ExemptionsSchema),
     subscribers: Type.Optional(SubscribersSchema),
+    report: Type.Optional(ReportSchema),
     alerts: AlertsSchema,
   },
   { additionalProperties: false },
@@ -82,6 +84,7 @@ export interface Config {
   readonly channels: readonly ChannelConfig[]
   /** What names the machine behind an address; the first that knows counts. */
   readonly subscribers: readonly SubscriberSource[]
+  readonly report: ReportConfig
 }
 
 /** The configuration cannot be used; every reason, with its place. */
@@ -97,6 +100,7 @@ export class ConfigError extends Error {
 const CONFIG_FORMATS = {
   ...FORMATS,
   ...ALERT_FORMATS,
+  ...REPORT_FORMATS,
   ...API_FORMATS,
   'absolute-path': (value: string) =>
     fault(value.startsWith('/'), `${quote(value)} must be an absolute path`),
@@ -150,7 +154,7 @@ export function parseConfig(path: string, written: string): Config {
 }
 
 function build(written: Static<typeof ConfigSchema>): Config {
-  const { gateway, policies, firewall, api, state, exemptions, alerts, subscribers } = written
+  const { gateway, policies, firewall, api, state, exemptions, alerts, subscribers, report } = written
   const stateDirectory = state?.directory ?? '/var/lib/egress25'
   return {
     gateway: gateway ?? hostname(),
@@ -172,6 +176,7 @@ function build(written: Static<typeof ConfigSchema>): Config {
     retainSubscribers: parseDuration(state?.retain_subscribers ?? state?.retain ?? '90d') ?? 0,
     channels: buildAlerts(alerts ?? []),
     subscribers: buildSubscribers(subscribers ?? []),
+    report: buildReport(report ?? {}),
   }
 }
 

@@ -11,13 +11,16 @@ import { type Config, ConfigError, readConfig } from './config.ts'
 import { AttemptHistory } from './control/attempt-history.ts'
 import { Controller } from './control/controller.ts'
 import { EventLog } from './control/event-log.ts'
+import { EvidenceWatch } from './control/evidence-watch.ts'
 import { LapseWatch } from './control/lapse-watch.ts'
 import { Monitor } from './control/monitor.ts'
+import { openNames } from './control/names.ts'
 import { News } from './control/news.ts'
 import { openExemptions } from './control/open-exemptions.ts'
 import { ConfirmationPendingError, HeldError } from './control/pending.ts'
 import { PolicyError } from './control/policy-error.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
+import { openReporter } from './control/report.ts'
 import { removeLeftOvers } from './kernel/atomic-file.ts'
 import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
@@ -33,6 +36,7 @@ import { DirectoryError } from './policy/files.ts'
 import { AttemptLog } from './store/attempts.ts'
 import { BaselineStore } from './store/baselines.ts'
 import { inTransaction, openDatabase } from './store/database.ts'
+import { EvidenceStore } from './store/evidence.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
 import { Outbox } from './store/outbox.ts'
@@ -166,6 +170,26 @@ export async function serve(configFile: string | null): Promise<Exit> {
     news,
     log,
   })
+  const evidence = new EvidenceStore(database)
+  const evidenceWatch = new EvidenceWatch({
+    controller,
+    readSet: (set) => enforcer.countSources(set),
+    store: evidence,
+    inTransaction: (work) => news.store(work),
+    now: Date.now,
+    onFailed: ({ message }) => log.error({ reason: message }, 'evidence for the report could not be read'),
+  })
+  const { resolver } = config.report
+  const reporter = openReporter({
+    controller,
+    log: history.log,
+    watch: evidenceWatch,
+    evidence,
+    incidents,
+    subscribers,
+    resolver: resolver === null ? null : { server: resolver, lookUp: openNames(resolver) },
+    now: Date.now,
+  })
   const preflight = new PreflightWatch({
     preflight: new Preflight(machineFiles(), runProcess),
     gateway: config.compile,
@@ -212,6 +236,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       incidents,
       history,
       retain: config.retain,
+      reporter,
       subscribers,
       outbox,
       preflight,
@@ -234,6 +259,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     notifySystemd('STOPPING=1')
     monitor.stop()
     await generation.stop()
+    await evidenceWatch.stop()
     await subscribers.stop()
     preflight.stop()
     lapses.stop()
@@ -252,6 +278,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     throw error
   }
   preflight.start()
+  evidenceWatch.start()
   lapses.start()
   dispatcher.wake()
   setReady()
@@ -266,6 +293,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     lapses.prune(Date.now() - config.retain)
     baselines.prune(Date.now() - config.retain)
     exemptions.prune(Date.now() - config.retain)
+    evidence.prune(Date.now() - config.retain, Date.now())
     incidents.forgetSubscribers(Date.now() - config.retainSubscribers)
   }
   prune()

@@ -24,6 +24,7 @@ import { incidentRoutes } from './incidents.ts'
 import { answerOtherMethods } from './methods.ts'
 import { describe } from './openapi.ts'
 import { sendProblem } from './problem.ts'
+import { reportRoutes } from './report.ts'
 import { requestId } from './request-id.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
 import { sourceRoutes } from './sources.ts'
@@ -92,6 +93,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   await describe(app)
   const all: readonly Routes<Context>[] = [
     statusRoutes,
+    reportRoutes,
     documentRoutes,
     applyRoutes,
     explainRoutes,

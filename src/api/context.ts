@@ -5,6 +5,7 @@ import type { EventLog } from '../control/event-log.ts'
 import type { ExemptionRequests } from '../control/exemption-requests.ts'
 import type { Monitor } from '../control/monitor.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
+import type { Reporter } from '../control/report.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { IncidentStore } from '../store/incidents.ts'
@@ -28,6 +29,7 @@ export interface Context {
   readonly history: AttemptHistory
   /** Milliseconds for which the past is remembered. */
   readonly retain: number
+  readonly reporter: Reporter
   readonly subscribers: Pick<Subscribers, 'find' | 'status'>
   readonly outbox: Outbox
   readonly events: EventLog

@@ -2,6 +2,7 @@
 import { redirects, verdictOf } from '../policy/decide.ts'
 import type { Policy } from '../policy/model.ts'
 import { FAMILIES, type Family, type Prefix, parsePrefix } from '../policy/prefix.ts'
+import { evidenceOfSending } from './compile-evidence.ts'
 import type { Context } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, Limit, LookupTable, Rule } from './ruleset.ts'
@@ -43,6 +44,7 @@ export function policyChains(policy: Policy, context: Context): Chain[] {
         // policy no longer names gets nothing more.
         ...boundForRelay(policy),
         { rule: 'first', chain: `attempt-${policy.name}` },
+        ...evidenceOfSending(policy, context),
         { rule: 'verdict', verdict: final },
       ],
     },

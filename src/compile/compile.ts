@@ -2,6 +2,7 @@
 import type { Model } from '../policy/model.ts'
 import { FAMILIES } from '../policy/prefix.ts'
 import { compileDiversion } from './compile-diversion.ts'
+import { evidenceOfReceiving } from './compile-evidence.ts'
 import { compileExemptions } from './compile-exemptions.ts'
 import { networkTables, policyChains } from './compile-policies.ts'
 import { byMap, inSet, newContext, outboundOnly, relayUids } from './context.ts'
@@ -21,11 +22,13 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
     { rule: 'tcp-only' },
     ...FAMILIES.map((family): Rule => ({ rule: 'later-fragment', family })),
     ...diversion.egress,
+    ...evidenceOfReceiving(model, context, 'leaving'),
     ...outboundOnly('not-leaving-by', options),
     ...relays.map((table) => inSet(table, 'relayed')),
     ...exemptions.always.map((table) => inSet(table, 'exempted')),
     ...exemptions.sometimes.map(byMap),
     ...policies.map(byMap),
+    ...evidenceOfReceiving(model, context, 'ungoverned'),
   ]
   const chains: Chain[] = [
     ...model.policies.flatMap((policy) => policyChains(policy, context)),

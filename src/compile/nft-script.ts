@@ -35,6 +35,12 @@ const BATCH = 10_000
 /** A SYN without ACK, RST or FIN: the first packet of a connection (RFC 9293 §3.5). */
 const FIRST = 'tcp flags & (fin | syn | rst | ack) == syn'
 
+/** Something was said: the sender asks for it to be handed over at once (RFC 9293 §3.9.1.2), which only data need. */
+const WITH_DATA = 'tcp flags & (syn | rst | psh) == psh'
+
+/** The end of a connection that had been answered: who got no answer has nothing to close. */
+const CLOSING = 'tcp flags & (syn | rst | fin) == fin'
+
 /** Bytes of a logged packet that are kept: both IP headers with options, and all of TCP's. */
 const SNAPLEN = 128
 
@@ -323,6 +329,14 @@ function ruleText(rule: Rule): string {
       return countIn(rule.id)
     case 'count-source':
       return `update @${rule.set} { ${masked(rule.family, 'saddr', rule.length)} counter }`
+    case 'count-evidence': {
+      const { what, set, family, length, notLeavingBy } = rule
+      const names = notLeavingBy.map((name) => `"${name}"`).join(', ')
+      const inwards = notLeavingBy.length === 0 ? '' : `oifname != { ${names} } `
+      const flags = what === 'closed' ? CLOSING : WITH_DATA
+      const who = masked(family, what === 'received' ? 'daddr' : 'saddr', length)
+      return `${inwards}${flags} update @${set} { ${who} counter }`
+    }
     case 'log': {
       const { set, family, length, countedAs, prefix, group } = rule
       const below = `update @${set} { ${masked(family, 'saddr', length)} ${limitText(rule.limit)} } ${limitText(rule.overall)}`

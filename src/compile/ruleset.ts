@@ -142,6 +142,19 @@ export type Rule =
   | { readonly rule: 'count-first'; readonly id: number }
   | { readonly rule: 'count'; readonly id: number }
   | { readonly rule: 'count-source'; readonly set: string; readonly family: Family; readonly length: number }
+  /**
+   * Counts what came of connections, for a report on who sends mail: data that was sent, ends of what had been answered,
+   * and data that was received. By flags alone: asking conntrack would turn it on for all packets of the machine.
+   */
+  | {
+      readonly rule: 'count-evidence'
+      readonly what: 'sent' | 'closed' | 'received'
+      readonly set: string
+      readonly family: Family
+      readonly length: number
+      /** Only what leaves by other interfaces than these; empty: everything. */
+      readonly notLeavingBy: readonly string[]
+    }
   /** Hands the packet to the event log, up to a limit per source, and counts what it handed over. */
   | {
       readonly rule: 'log'

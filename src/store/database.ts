@@ -51,6 +51,15 @@ const MIGRATIONS = [
      destinations REAL NOT NULL,
      at INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;`,
+  `CREATE TABLE evidence (
+     source TEXT NOT NULL, what TEXT NOT NULL, day INTEGER NOT NULL,
+     packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
+     PRIMARY KEY (source, what, day)
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE evidence_counters (
+     name TEXT NOT NULL, address TEXT NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
+     seen INTEGER NOT NULL, PRIMARY KEY (name, address)
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

@@ -16,6 +16,7 @@ import { findUserIds } from '../../src/kernel/users.ts'
 import { hasErrors } from '../../src/policy/diagnostic.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import type { Model } from '../../src/policy/model.ts'
+import { learnedSet } from '../../src/watch/source-counters.ts'
 import { SUBSCRIBERS } from './field.ts'
 import type { Directory } from './random.ts'
 
@@ -111,8 +112,8 @@ async function arena(lab: Lab, folder: string, close: () => Promise<void>): Prom
       for (const { elem } of elements.get('totals') ?? []) {
         note(totals.get(Number(elem.val)) ?? `unknown ${elem.val}`, elem.counter.packets)
       }
-      for (const { name, holds } of ruleset.learned) {
-        if (holds !== 'counter') continue
+      for (const { name } of ruleset.learned) {
+        if (learnedSet(name) === null) continue
         for (const { elem } of elements.get(name) ?? []) note(`${name} ${elem.val}`, elem.counter.packets)
       }
       return found

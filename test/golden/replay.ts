@@ -3,6 +3,7 @@ import { Enforcer } from '../../src/kernel/enforcer.ts'
 import { decide } from '../../src/policy/decide.ts'
 import { formatDiagnostic, hasErrors } from '../../src/policy/diagnostic.ts'
 import { formatPrefix } from '../../src/policy/prefix.ts'
+import { learnedSet } from '../../src/watch/source-counters.ts'
 import type { Compiled, GoldenCase, GoldenPacket, Outcome } from './cases.ts'
 import { type Buckets, type Expected, expectationOf } from './expectation.ts'
 import { attemptOf, type Field, isGateway, isOutbound } from './field.ts'
@@ -87,7 +88,8 @@ async function counters(
   const totals = (await field.nft.readState())?.totals
   const found = new Map<string, number>()
   for (const { id, what } of ruleset.totals) found.set(Object.values(what).join(' '), totals?.get(id) ?? 0)
-  for (const set of ruleset.learned.filter(({ holds }) => holds === 'counter')) {
+  // What came of connections is counted, too, and is no attempt.
+  for (const set of ruleset.learned.filter(({ name }) => learnedSet(name) !== null)) {
     for (const [address, count] of await field.counters(set.name)) found.set(`${set.name} ${address}`, count)
   }
   const sure = (map: Map<string, number>) =>

@@ -73,6 +73,8 @@ export async function gateway(
   test: Test,
   policies: Record<string, string> = POLICIES,
   env: NodeJS.ProcessEnv = process.env,
+  /** What echoes in the internet; a test that has mail servers of its own there leaves port 25 to them. */
+  echoes: readonly number[] = [25, 465, 587],
 ): Promise<Gateway> {
   const lab = await openLab()
   test.teardown(() => lab.close())
@@ -105,7 +107,7 @@ export async function gateway(
   const deliveries: Delivery[] = []
   await http.receive(HOOK, 'sesame', (delivery) => deliveries.push(delivery))
   const internet = await lab.probe(lab.internet)
-  await internet.listen([25, 465, 587], { echo: true })
+  await internet.listen(echoes, { echo: true })
   const relays = await lab.probe(lab.relays)
   await relays.listen([25], { echo: true })
   const logFile = join(directory, 'log')
