@@ -12,6 +12,7 @@ import { AttemptHistory } from './control/attempt-history.ts'
 import { Controller } from './control/controller.ts'
 import { EventLog } from './control/event-log.ts'
 import { EvidenceWatch } from './control/evidence-watch.ts'
+import { identify } from './control/identify-sender.ts'
 import { LapseWatch } from './control/lapse-watch.ts'
 import { Monitor } from './control/monitor.ts'
 import { openNames } from './control/names.ts'
@@ -25,6 +26,7 @@ import { removeLeftOvers } from './kernel/atomic-file.ts'
 import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
 import { Generation } from './kernel/generation.ts'
+import { openLocalUsers } from './kernel/local-users.ts'
 import { keepLock, LockedError } from './kernel/lock.ts'
 import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
@@ -100,6 +102,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       )
     },
   })
+  const users = openLocalUsers(runProcess, Date.now)
   const subscribers = openSubscribers({
     sources: config.subscribers,
     retain: config.retainSubscribers,
@@ -118,7 +121,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     database,
     incidents,
     outbox,
-    identify: ({ source, time, sourcePort }) => subscribers.find(source, time, sourcePort),
+    users,
+    identify: (attempt) => identify(attempt, subscribers, users),
     channels: channels.map(({ name }) => name),
     onMessages: () => dispatcher.wake(),
   })
@@ -236,6 +240,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       incidents,
       history,
       retain: config.retain,
+      users,
       reporter,
       subscribers,
       outbox,

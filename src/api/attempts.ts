@@ -52,13 +52,15 @@ export const AttemptSchema = object(
     verdict: oneOf(VERDICTS),
     because: nullable(oneOf(['relay', 'exemption'])),
     uid: nullable(Type.Integer({ description: 'of a user of the gateway itself' })),
+    user: nullable(Type.String({ description: 'the name that has the uid now' })),
     mac: nullable(Text),
     subscriber: nullable(SubscriberSchema),
   },
   { title: 'Attempt', description: 'one SYN to port 25' },
 )
 
-export const attemptRoutes: Routes<Context> = (app, { history, retain, subscribers }) => {
+export const attemptRoutes: Routes<Context> = (app, context) => {
+  const { history, retain } = context
   app.get(
     '/v1/attempts',
     {
@@ -85,7 +87,7 @@ export const attemptRoutes: Routes<Context> = (app, { history, retain, subscribe
         ...(before === null ? {} : { before }),
       })
       const { items, next } = page(found, limit, ({ id }) => String(id))
-      return { items: items.map((attempt) => attemptBody(attempt, subscribers)), next }
+      return { items: items.map((attempt) => attemptBody(attempt, context)), next }
     },
   )
 
@@ -125,7 +127,10 @@ export const attemptRoutes: Routes<Context> = (app, { history, retain, subscribe
 }
 
 /** As it is in the log and in events, and who had the address then. */
-export function attemptBody(attempt: RecentAttempt, subscribers: Context['subscribers']) {
+export function attemptBody(
+  attempt: RecentAttempt,
+  { subscribers, users }: Pick<Context, 'subscribers' | 'users'>,
+) {
   const { time, source, sourcePort, destination, policy, verdict, because, uid, mac } = attempt
   return {
     time: new Date(time).toISOString(),
@@ -137,6 +142,7 @@ export function attemptBody(attempt: RecentAttempt, subscribers: Context['subscr
     verdict,
     because,
     uid,
+    user: uid === null ? null : users.nameOf(uid),
     mac,
     subscriber: subscriberOf(attempt, subscribers),
   }

@@ -8,6 +8,7 @@ import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { Reporter } from '../control/report.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
+import type { LocalUsers } from '../kernel/local-users.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Outbox } from '../store/outbox.ts'
 import type { Subscribers } from '../subscribers/subscribers.ts'
@@ -29,6 +30,7 @@ export interface Context {
   readonly history: AttemptHistory
   /** Milliseconds for which the past is remembered. */
   readonly retain: number
+  readonly users: LocalUsers
   readonly reporter: Reporter
   readonly subscribers: Pick<Subscribers, 'find' | 'status'>
   readonly outbox: Outbox

@@ -167,7 +167,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
             destinations: history.log.topDestinations(source, span, DESTINATIONS),
             recent: history.log
               .recent({ source: machine, limit: RECENT })
-              .map((attempt) => attemptBody(attempt, subscribers)),
+              .map((attempt) => attemptBody(attempt, context)),
           }
         } catch (error) {
           if (!(error instanceof HistoryUnavailableError)) throw error

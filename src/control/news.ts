@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ForeignChange } from '../kernel/change-monitor.ts'
+import type { LocalUsers } from '../kernel/local-users.ts'
 import type { Finding } from '../kernel/preflight.ts'
 import { formatPrefix } from '../policy/prefix.ts'
 import type { ExemptionDocument } from '../policy/schema.ts'
@@ -33,6 +34,8 @@ export interface NewsOptions {
   readonly database: DatabaseSync
   readonly incidents: IncidentStore
   readonly outbox: Outbox
+  /** Names of local users. */
+  readonly users: LocalUsers
   /** Who was behind an attempt. */
   readonly identify: (attempt: Attempt) => Subscriber | null
   /** Names of the channels that alerts go to. */
@@ -58,7 +61,7 @@ export class News implements MonitorLog {
       verdict,
       ...(because === null ? {} : { because }),
       ...(attempt.interface === null ? {} : { interface: attempt.interface }),
-      ...(uid === null ? {} : { uid }),
+      ...(uid === null ? {} : { uid, user: this.#options.users.nameOf(uid) }),
       ...(mac === null ? {} : { mac }),
     }
     // What relays and exempt hosts do is their business, and may be very much.

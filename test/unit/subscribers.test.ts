@@ -6,6 +6,8 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import type { SubscriberSource } from '../../src/config/subscribers.ts'
 import { type ConfigError, parseConfig } from '../../src/config.ts'
+import { identify } from '../../src/control/identify-sender.ts'
+import { openLocalUsers } from '../../src/kernel/local-users.ts'
 import type { ProcessRunner } from '../../src/kernel/process.ts'
 import { formatPrefix, type Prefix, parseAddress, parsePrefix } from '../../src/policy/prefix.ts'
 import { csvParser } from '../../src/subscribers/csv.ts'
@@ -623,4 +625,42 @@ t.test('the configuration', async (t) => {
       t.match((error as ConfigError).diagnostics, [{ message: expected, line: 1 }], text)
     }
   }
+})
+
+t.test('users of this machine', async (t) => {
+  let time = 0
+  const asked: string[] = []
+  const people: Record<string, string> = { 1001: 'customer1:x:1001:1001::/home/customer1:/bin/sh\n' }
+  const users = openLocalUsers(
+    async ([, , id = '']) => {
+      asked.push(id)
+      return { code: people[id] === undefined ? 2 : 0, stdout: people[id] ?? '', stderr: '' }
+    },
+    () => time,
+  )
+  t.equal(users.nameOf(1_001), null, 'not known at once')
+  await until('the name', () => users.nameOf(1_001) === 'customer1')
+  t.equal(users.nameOf(1_002), null)
+  t.equal(users.nameOf(1_002), null)
+  t.same(asked, ['1001', '1002'], 'asked once')
+  people['1002'] = 'customer2:x:1002:1002::/:/bin/sh\n'
+  time += 61_000
+  await until('the new one', () => users.nameOf(1_002) === 'customer2')
+  const attempt = {
+    source: address('192.0.2.1'),
+    sourcePort: 1,
+    destination: address('203.0.113.9'),
+    time: 0,
+    policy: 'p',
+    verdict: 'block' as const,
+    because: null,
+    interface: null,
+    mac: null,
+  }
+  const nobody = { find: () => null }
+  t.match(identify({ ...attempt, uid: 1_001 }, nobody, users), {
+    account: 'customer1',
+    source: 'local-users',
+  })
+  t.equal(identify({ ...attempt, uid: null }, nobody, users), null)
 })
