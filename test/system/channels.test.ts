@@ -344,6 +344,9 @@ t.test('syslog', async (t) => {
   })
 })
 
+/** A subscriber of whom nothing is known. */
+const nobody = { name: null, account: null, contact: null, mac: null, port: null, source: 'kea', since: null }
+
 interface ParsedMail {
   readonly headers: Readonly<Record<string, string>>
   readonly type: string
@@ -453,6 +456,109 @@ t.test('email', async (t) => {
   await relay.restart()
   await deliver(starttls, incidentMessage('reminder'))
   await eventually('a fifth mail', async () => (await count(relay.maildir)) === 5)
+
+  await t.test('abuse reports', async (t) => {
+    const mine = {
+      ...common,
+      type: 'abuse-report',
+      port: relay.ports.submission,
+      organisation: 'Example Net',
+    }
+    const given: Surroundings = {
+      ...surroundings(t),
+      attempts: () => [
+        {
+          time: Date.parse('2026-11-26T01:02:03Z'),
+          source: '100.64.1.2',
+          sourcePort: 50_123,
+          destination: '203.0.113.9',
+        },
+        {
+          time: Date.parse('2026-11-26T01:02:01Z'),
+          source: '100.64.1.2',
+          sourcePort: 50_122,
+          destination: '2001:db8::9',
+        },
+      ],
+    }
+    const anna = { ...nobody, name: 'anna', contact: 'anna@example.net' }
+    const arf = await open(t, { ...mine, fallback: 'abuse@example.org' })
+    const xarf = await open(t, { ...mine, format: 'xarf', fallback: 'abuse@example.org' })
+    for (const channel of [arf, xarf]) channel.begin?.(given)
+    await deliver(arf, incidentMessage('opened', { subscriber: anna }))
+    await deliver(arf, incidentMessage('updated', { subscriber: anna }))
+    await deliver(arf, DIGEST)
+    await deliver(
+      xarf,
+      incidentMessage('opened', { subscriber: { ...nobody, contact: 'x@y, z@w\r\nBcc: a@b' } }),
+    )
+    await eventually('two reports', async () => (await count(relay.maildir)) === 7)
+    const reports = (await parsedMails(relay.maildir)).filter(({ parts }) => parts.length === 3)
+    t.equal(reports.length, 2, 'a subscriber is told once a day')
+    const [one, two] = ['multipart/report', 'multipart/mixed'].map((type) =>
+      reports.find((mail) => mail.type === type),
+    )
+    t.same([one?.defects, two?.defects], [[], []])
+    t.match(one, {
+      report: 'feedback-report',
+      headers: { to: 'anna@example.net', subject: 'Your machine is infected' },
+    })
+    t.same(
+      one?.parts.map(({ type }) => type),
+      ['text/plain', 'message/feedback-report', 'text/rfc822-headers'],
+    )
+    const fields = Object.fromEntries(
+      (one?.parts[1]?.text ?? '')
+        .trim()
+        .split(/\r?\n/)
+        .map((line) => line.split(': ')),
+    )
+    t.match(fields, {
+      ...{
+        'Feedback-Type': 'abuse',
+        Version: '1',
+        'Source-IP': '100.64.1.2',
+        'Source-Port': '50123',
+        Incidents: '120',
+      },
+      'Arrival-Date': 'Thu, 26 Nov 2026 01:02:03 +0000',
+    })
+    t.match(
+      one?.parts[2]?.text,
+      /^X-Egress25-Attempt: 2026-11-26T01:02:01.000Z 100.64.1.2:50122 -> \[2001:db8::9\]:25\r?$/m,
+    )
+    t.match(
+      two?.headers,
+      { to: 'abuse@example.org', 'x-xarf': 'PLAIN' },
+      'what is no address is not written to',
+    )
+    t.same(
+      two?.parts.map(({ name }) => name),
+      [null, 'report.txt', 'xarf.json'],
+    )
+    const written = two?.parts[1]?.text ?? ''
+    t.match(written, /^Source: 100\.64\.1\.2$/m)
+    t.match(written, /^Source-Port: 50123$/m)
+    const json = JSON.parse(two?.parts[2]?.text ?? '') as Record<string, unknown>
+    t.match(json, {
+      ...{
+        xarf_version: '4.2.0',
+        category: 'connection',
+        type: 'infected_host',
+        source_identifier: '100.64.1.2',
+      },
+      ...{
+        source_port: 50_123,
+        timestamp: '2026-11-26T01:02:03.000Z',
+        bot_type: 'malicious',
+        protocol: 'tcp',
+      },
+      reporter: { org: 'Example Net', contact: 'egress25@example.net', domain: 'example.net' },
+    })
+    t.match(json['report_id'], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$/)
+    const homeless = await open(t, mine)
+    await t.rejects(deliver(homeless), { constructor: PermanentError, message: /no contact is known/ })
+  })
 
   const sockets: { destroy(): void }[] = []
   const dripping = createTcpServer((socket) => {

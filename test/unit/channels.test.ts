@@ -1,6 +1,8 @@
 /** What channels make of messages: the shapes of services, syslog and CEF, held against readers of their own. */
+import { readFile } from 'node:fs/promises'
 import fc from 'fast-check'
 import t from 'tap'
+import { CHANNEL_TYPES } from '../../src/alerts/channel-types.ts'
 import { formatCef } from '../../src/alerts/formats/cef.ts'
 import type { Receiver } from '../../src/alerts/formats/http-request.ts'
 import { opsgenie } from '../../src/alerts/formats/opsgenie.ts'
@@ -10,6 +12,7 @@ import { formatSyslog, frameSyslog, type SyslogMessage } from '../../src/alerts/
 import { syslogContent } from '../../src/alerts/formats/syslog-content.ts'
 import { teams } from '../../src/alerts/formats/teams.ts'
 import { threadOf } from '../../src/alerts/formats/thread.ts'
+import { ConfigError, parseConfig } from '../../src/config.ts'
 import { DIGEST, HOSTILE, hostileMessage, incident, incidentMessage, OTHERS, TIME } from './alert-samples.ts'
 
 const ALL = [
@@ -315,4 +318,44 @@ t.test('CEF: whatever is said, it is read back as it was said', async (t) => {
     syslogContent(DIGEST, { format: 'cef', enterprise: 1 }).text,
     /^CEF:0\|egress25\|egress25\|[\d.]+\|digest\|/,
   )
+})
+
+t.test('the installed configuration has an example of each type', async (t) => {
+  const text = await readFile(new URL('../../systemd/egress25.yaml', import.meta.url), 'utf8')
+  const [, examples = ''] = /^(#alerts:\n[\s\S]*)/m.exec(text) ?? []
+  const { channels } = parseConfig(
+    'egress25.yaml',
+    examples.replace(/^# [A-Z].*\n/gm, '').replace(/^#/gm, ''),
+  )
+  t.same(new Set(channels.map(({ type }) => type)), new Set(CHANNEL_TYPES.map(({ type }) => type)))
+})
+
+t.test('what cannot be meant is refused, with what to do', async (t) => {
+  const mail = { type: 'email', host: 'mail.example.net', from: 'a@example.net', to: ['b@example.net'] }
+  const mistakes: [object, RegExp][] = [
+    [{ ...mail, port: 25 }, /port 25 is for mail between servers.*use port 587 of a relay, or 465/],
+    [{ ...mail, username: 'a' }, /username and password_file belong together/],
+    [{ ...mail, to: ['b@example.net\r\nBcc: c@example.net'] }, /is no mail address/],
+    [{ ...mail, type: 'abuse-report', organisation: 'x', to: undefined, port: 25 }, /port 25/],
+    [{ type: 'syslog', host: 'x', transport: 'udp', port: 25 }, /port 25/],
+    [
+      { type: 'syslog', host: 'x', transport: 'udp', ca_file: '/x' },
+      /ca_file and server_name are for the transport tls/,
+    ],
+    [{ type: 'webhook' }, /url or url_file is missing/],
+    [{ type: 'webhook', shape: 'slack', url: 'https://x', token_file: '/x' }, /give url_file/],
+    [{ type: 'webhook', shape: 'pagerduty' }, /needs a token_file/],
+    [{ type: 'webhook', url: 'ftp://x' }, /http/],
+    [{ type: 'exec', command: ['id'] }, /absolute path/],
+    [{ type: 'alertmanager', url: 'http://x', username: 'a' }, /belong together/],
+  ]
+  for (const [fields, pattern] of mistakes) {
+    try {
+      parseConfig('egress25.yaml', JSON.stringify({ alerts: [{ name: 'noc', ...fields }] }))
+      t.fail(`${pattern} is not said`)
+    } catch (error) {
+      const found = error instanceof ConfigError ? error.diagnostics.map(({ message }) => message) : []
+      t.match(found.join('\n'), pattern)
+    }
+  }
 })
