@@ -5,6 +5,9 @@ import { complain, complainOf, EXIT, type Exit, print } from './commands/outcome
 import { ConfigError } from './config.ts'
 import { KernelError } from './kernel/kernel-error.ts'
 import { DirectoryError } from './policy/files.ts'
+import { addExemptCommands } from './program/exempt.ts'
+import { addMachineCommands } from './program/machines.ts'
+import type { Shell } from './program/shell.ts'
 import { VERSION } from './version.ts'
 
 interface Options {
@@ -50,21 +53,16 @@ command('compile <dir>', 'print the nft script').action(async (dir: string, opti
   exit = await compile(dir, common(options))
 })
 
-command('explain <dir> <source> <destination>', 'say what becomes of a packet, and why')
+command('explain <words...>', 'say what becomes of a packet, and why')
+  .usage('[options] [dir] <source> <destination>')
   .option('--port <number>', 'TCP destination port', '25')
   .option('--user <name>', 'a local user who sends it, on the gateway itself')
   .option('--leaves-by <interface>', 'where it leaves, on a gateway with outside_interfaces')
-  .action(
-    async (
-      dir: string,
-      source: string,
-      destination: string,
-      options: Options & { port: string; user?: string; leavesBy?: string },
-    ) => {
-      const { explain } = await import('./commands/explain.ts')
-      exit = await explain(dir, source, destination, { ...options, ...common(options) })
-    },
-  )
+  .addHelpText('after', '\nWithout a directory the running service is asked.')
+  .action(async (words: string[], options: Options & { port: string; user?: string; leavesBy?: string }) => {
+    const { explain } = await import('./commands/explain.ts')
+    exit = await explain(words, { ...options, ...common(options) })
+  })
 
 command('plan [dir]', 'say what an apply would change')
   .option('--from <dir>', 'start from this directory instead of what the service has in force')
@@ -134,10 +132,9 @@ command('report', 'say who would be blocked if policies that observe enforced, a
     exit = await report({ ...common(options), exemptions, from, to })
   })
 
-command('incidents', 'list open incidents').action(async (options: Options) => {
-  const { incidents } = await import('./commands/status.ts')
-  exit = await incidents(common(options))
-})
+const shell: Shell = { program, common, finish: (status) => (exit = status) }
+addMachineCommands(shell)
+addExemptCommands(shell)
 
 const token = program.command('token').description('say who may use the API')
 
@@ -184,6 +181,22 @@ program
   .action(async () => {
     const { policyJsonSchema } = await import('./policy/json-schema.ts')
     print(JSON.stringify(policyJsonSchema(), null, 2))
+  })
+
+program
+  .command('completion <shell>')
+  .description('print what makes a shell complete the command: bash or zsh')
+  .action(async (name: string) => {
+    const { completion } = await import('./commands/completion.ts')
+    exit = completion(name, program)
+  })
+
+program
+  .command('manual <page>')
+  .description('print a manual page: egress25.1, egress25.yaml.5 or egress25-policies.5')
+  .action(async (page: string) => {
+    const { manual } = await import('./commands/manual.ts')
+    exit = await manual(page, program)
   })
 
 program

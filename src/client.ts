@@ -1,35 +1,125 @@
 /** The command's side of the API. */
-import { request } from 'node:http'
+import { readFile } from 'node:fs/promises'
+import {
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { createInterface } from 'node:readline'
 import { localCaller } from './commands/local-caller.ts'
 import type { Listen } from './config/api.ts'
+import { ConfigError } from './config.ts'
 
 export interface Answer {
   readonly status: number
   readonly body: unknown
 }
 
+/** One of the service's events. */
+export interface Heard {
+  readonly type: string
+  readonly data: Readonly<Record<string, unknown>>
+}
+
 /** Nobody answers at any of the addresses. */
 export class UnreachableError extends Error {}
+
+type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 const TIMEOUT = 310_000
 
 /**
- * Asks the service, at its socket first.
- * @throws UnreachableError when no address answers
+ * Asks the service, at its socket first. Another one, with `EGRESS25_URL`; `EGRESS25_TOKEN_FILE` names the file with the
+ * token, and `EGRESS25_CA_FILE` one with the authorities to trust.
+ * @throws UnreachableError when no address answers, ConfigError when the environment is not as it should be
  */
 export async function callService(
   listen: readonly Listen[],
-  method: 'GET' | 'POST' | 'DELETE',
+  method: Method,
   path: string,
   body?: unknown,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer> {
+  const type = body === undefined ? {} : { 'content-type': 'application/json' }
+  const response = await reach(listen, {
+    method,
+    path,
+    headers: { ...headers, ...type },
+    body: body === undefined ? '' : JSON.stringify(body),
+  })
+  response.setEncoding('utf8')
+  let text = ''
+  for await (const chunk of response) text += chunk
+  return { status: response.statusCode ?? 0, body: text === '' ? null : JSON.parse(text) }
+}
+
+/**
+ * Hears events until it is over, or the service ends.
+ * @throws UnreachableError when no address answers, or it answers something else
+ */
+export async function listenToService(
+  listen: readonly Listen[],
+  path: string,
+  hear: (event: Heard) => void,
+  over: AbortSignal,
+): Promise<void> {
+  const response = await reach(listen, { method: 'GET', path, headers: {}, body: '' })
+  const end = () => response.destroy()
+  over.addEventListener('abort', end)
+  if (over.aborted) end()
+  if (response.statusCode !== 200) {
+    end()
+    throw new UnreachableError(`the service answers ${response.statusCode} to who wants to hear its events`)
+  }
+  response.on('error', () => {})
+  let type = ''
+  for await (const line of createInterface({ input: response })) {
+    if (line.startsWith('event: ')) type = line.slice('event: '.length)
+    else if (line.startsWith('data: ')) hear({ type, data: JSON.parse(line.slice('data: '.length)) })
+  }
+  over.removeEventListener('abort', end)
+}
+
+interface Question {
+  readonly method: Method
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+/** Where the service may be, and what to say to it there. */
+interface Place {
+  readonly name: string
+  readonly request: (options: RequestOptions, callback: (response: IncomingMessage) => void) => ClientRequest
+  readonly options: RequestOptions & { readonly ca?: string }
+  readonly headers: Readonly<Record<string, string>>
+}
+
+async function reach(
+  listen: readonly Listen[],
+  { method, path, headers, body }: Question,
+): Promise<IncomingMessage> {
   const reasons: string[] = []
-  for (const address of [...listen].sort((a, b) => Number(a.kind === 'tcp') - Number(b.kind === 'tcp'))) {
+  for (const place of await placesOf(listen)) {
     try {
-      return await call(address, method, path, body)
+      return await new Promise((resolve, reject) => {
+        const options = {
+          ...place.options,
+          method,
+          path,
+          headers: { ...place.headers, ...headers },
+          timeout: TIMEOUT,
+          agent: false,
+        }
+        const outgoing = place.request(options, resolve)
+        outgoing.on('timeout', () => outgoing.destroy(new Error('no answer in time')))
+        outgoing.on('error', reject)
+        outgoing.end(body)
+      })
     } catch (error) {
-      const where = address.kind === 'unix' ? address.path : `${address.host}:${address.port}`
-      reasons.push(`${where}: ${(error as Error).message}`)
+      reasons.push(`${place.name}: ${(error as Error).message}`)
     }
   }
   throw new UnreachableError(
@@ -37,33 +127,48 @@ export async function callService(
   )
 }
 
-function call(address: Listen, method: string, path: string, body: unknown): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const place =
-      address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
-    const headers = {
-      // Who may reach the socket is believed who it is.
-      ...(address.kind === 'unix' ? { 'x-egress25-user': localCaller().name } : {}),
-      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+async function placesOf(listen: readonly Listen[]): Promise<Place[]> {
+  const token = await fileNamedIn('EGRESS25_TOKEN_FILE')
+  const authorization = token === null ? {} : { authorization: `Bearer ${token.trim()}` }
+  const url = process.env['EGRESS25_URL']
+  if (url !== undefined && url !== '') {
+    const where = URL.parse(url)
+    if (where === null || !/^https?:$/.test(where.protocol))
+      throw new ConfigError('EGRESS25_URL is no address like https://gw1.example.net:7025')
+    const ca = await fileNamedIn('EGRESS25_CA_FILE')
+    const options = {
+      host: where.hostname.replace(/^\[|\]$/g, ''),
+      port: where.port || (where.protocol === 'https:' ? 443 : 80),
+      ...(ca === null ? {} : { ca }),
     }
-    const options = { ...place, method, path, headers, timeout: TIMEOUT, agent: false }
-    const outgoing = request(options, (response) => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk: string) => {
-        text += chunk
-      })
-      response.on('end', () => {
-        try {
-          resolve({ status: response.statusCode ?? 0, body: text === '' ? null : JSON.parse(text) })
-        } catch (error) {
-          reject(error)
-        }
-      })
-      response.on('error', reject)
-    })
-    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer in time')))
-    outgoing.on('error', reject)
-    outgoing.end(body === undefined ? undefined : JSON.stringify(body))
+    const request = where.protocol === 'https:' ? httpsRequest : httpRequest
+    return [{ name: where.host, request, options, headers: authorization }]
+  }
+  return [...listen]
+    .sort((a, b) => Number(a.kind === 'tcp') - Number(b.kind === 'tcp'))
+    .map((address) =>
+      address.kind === 'unix'
+        ? {
+            name: address.path,
+            request: httpRequest,
+            options: { socketPath: address.path },
+            // Who may reach the socket is believed who it is.
+            headers: { 'x-egress25-user': localCaller().name },
+          }
+        : {
+            name: `${address.host}:${address.port}`,
+            request: httpRequest,
+            options: { host: address.host, port: address.port },
+            headers: authorization,
+          },
+    )
+}
+
+/** What is in the file that a variable names; its content never becomes part of an error. */
+async function fileNamedIn(variable: string): Promise<string | null> {
+  const path = process.env[variable]
+  if (path === undefined || path === '') return null
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new ConfigError(`cannot read ${path}, which ${variable} names: ${error.code}`)
   })
 }

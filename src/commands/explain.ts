@@ -1,8 +1,9 @@
-/** `egress25 explain DIR SOURCE DESTINATION`: the verdict, and the document that decided it. */
+/** `egress25 explain [DIR] SOURCE DESTINATION`: the verdict, and the document that decided it. */
 import { readConfig } from '../config.ts'
-import { explain as explainPacket } from '../policy/explain.ts'
+import { type Explanation, explain as explainPacket } from '../policy/explain.ts'
 import { loadPolicies } from '../policy/load.ts'
 import { parseAddress } from '../policy/prefix.ts'
+import { ask, query } from './ask.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 
 export interface ExplainOptions {
@@ -14,12 +15,15 @@ export interface ExplainOptions {
   readonly config: string | null
 }
 
-export async function explain(
-  directory: string,
-  from: string,
-  to: string,
-  { json, port, user, leavesBy, config }: ExplainOptions,
-): Promise<Exit> {
+/** Of a directory, or without one of what the service has in force. */
+export async function explain(words: readonly string[], options: ExplainOptions): Promise<Exit> {
+  const { json, port, user, leavesBy, config } = options
+  const directory = words.length === 2 ? null : words[0]
+  const [from, to, ...more] = words.length === 2 ? words : words.slice(1)
+  if (directory === undefined || from === undefined || to === undefined || more.length > 0) {
+    complain('egress25: explain takes a source and a destination, and a directory before them')
+    return EXIT.usage
+  }
   const source = parseAddress(from)
   const destination = parseAddress(to)
   if (source === null || destination === null) {
@@ -29,6 +33,14 @@ export async function explain(
   if (!/^[1-9][0-9]{0,4}$/.test(port) || Number(port) > 65_535) {
     complain(`egress25: ${port} is not a port number`)
     return EXIT.usage
+  }
+  if (directory === null) {
+    const asked = { source: from, destination: to, port, user, leaves_by: leavesBy }
+    const answer = await ask<Explanation>({ json, config }, { path: `/v1/explain${query(asked)}` })
+    if ('exit' in answer) return answer.exit
+    if (json) printJson(answer.body)
+    else print(`${answer.body.verdict}: ${answer.body.reason}`)
+    return EXIT.done
   }
   const { outsideInterfaces } = (await readConfig(config)).compile
   const now = Date.now()

@@ -1,0 +1,196 @@
+/**
+ * `egress25 exempt`: exemptions, one by one. Through the service, which brings them into force at once; without it they
+ * are files in the policy directory, and the next apply brings them.
+ */
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { UnreachableError } from '../client.ts'
+import { ConfigError, readConfig } from '../config.ts'
+import {
+  completeDocument,
+  DocumentError,
+  deleteChange,
+  type FileChange,
+  findDocument,
+  putChange,
+} from '../control/document-change.ts'
+import { stageChange } from '../control/stage-change.ts'
+import { parseDuration } from '../policy/formats.ts'
+import { type Loaded, loadPolicies } from '../policy/load.ts'
+import { runPolicyTests } from '../policy/policy-tests.ts'
+import type { ExemptionDocument } from '../policy/schema.ts'
+import { ask, type Common } from './ask.ts'
+import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
+import { ago, type Column, coloured, printRows, visible, wantsJson } from './table.ts'
+
+export interface AddOptions extends Common {
+  readonly name?: string
+  readonly to?: readonly string[]
+  readonly for?: string
+  readonly until?: string
+  readonly rate?: string
+  readonly reason?: string
+  readonly owner?: string
+  readonly ticket?: string
+}
+
+const ROUTE = '/v1/exemptions'
+const LONGEST_NAME = 48
+
+/** @throws ConfigError */
+export async function addExemption(sources: readonly string[], options: AddOptions): Promise<Exit> {
+  const { json, config, to, rate, reason, owner, ticket } = options
+  const name = options.name ?? nameOf(sources[0] ?? '')
+  const expires = endOf(options, Date.now())
+  const written = {
+    sources,
+    ...(to === undefined ? {} : { destinations: to }),
+    ...(rate === undefined ? {} : { rate }),
+    ...(expires === null ? {} : { expires }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(ticket === undefined ? {} : { ticket }),
+  }
+  try {
+    const headers = { 'if-none-match': '*' }
+    const answer = await ask<ExemptionDocument>(
+      { json, config },
+      { method: 'PUT', path: `${ROUTE}/${encodeURIComponent(name)}`, body: written, headers },
+    )
+    if ('exit' in answer) return answer.exit
+    if (json) printJson(answer.body)
+    else print(`in force: exemption ${name}${expires === null ? '' : `, until ${expires}`}`)
+    return EXIT.done
+  } catch (error) {
+    if (!(error instanceof UnreachableError)) throw error
+  }
+  return inDirectory(options, `written: exemption ${name}`, (loaded) => {
+    const document = completeDocument('exemption', name, written)
+    if (findDocument(loaded, 'exemption', name) !== null) {
+      complain(`egress25: there is an exemption ${name} already; give this one another --name`)
+      return null
+    }
+    return putChange(null, () => '', document)
+  })
+}
+
+export async function revokeExemption(name: string, { json, config }: Common): Promise<Exit> {
+  try {
+    const path = `${ROUTE}/${encodeURIComponent(name)}`
+    const answer = await ask<null>({ json, config }, { method: 'DELETE', path })
+    if ('exit' in answer) return answer.exit
+    if (!json) print(`revoked: exemption ${name}; its connections end with their next packet`)
+    return EXIT.done
+  } catch (error) {
+    if (!(error instanceof UnreachableError)) throw error
+  }
+  return inDirectory({ json, config }, `removed: exemption ${name}`, (loaded, textOf) => {
+    const found = findDocument(loaded, 'exemption', name)
+    if (found !== null) return deleteChange(found, textOf)
+    complain(`egress25: there is no exemption ${name}`)
+    return null
+  })
+}
+
+export async function listExemptions(common: Common): Promise<Exit> {
+  const answer = await ask<{ items: ExemptionDocument[] }>(common, { path: `${ROUTE}?limit=1000` })
+  if ('exit' in answer) return answer.exit
+  printRows(answer.body, COLUMNS, { json: common.json, none: 'no exemptions' })
+  return EXIT.done
+}
+
+export async function showExemption(name: string, common: Common): Promise<Exit> {
+  const answer = await ask<ExemptionDocument>(common, { path: `${ROUTE}/${encodeURIComponent(name)}` })
+  if ('exit' in answer) return answer.exit
+  if (wantsJson(common)) printJson(answer.body)
+  else {
+    for (const [key, value] of Object.entries(answer.body)) {
+      print(
+        `${coloured(key.padEnd(12), 'dim')}  ${visible(Array.isArray(value) ? value.join(', ') : String(value))}`,
+      )
+    }
+  }
+  return EXIT.done
+}
+
+/** Changes a file as the service would: only when the policies stay sound and their tests pass. */
+async function inDirectory(
+  { json, config }: Common,
+  done: string,
+  plan: (loaded: Loaded, textOf: (path: string) => string) => FileChange | null,
+): Promise<Exit> {
+  const { policyDirectory: directory, compile } = await readConfig(config)
+  const { outsideInterfaces } = compile
+  const now = Date.now()
+  const before = await loadPolicies(directory, { now, outsideInterfaces })
+  const texts = new Map<string, string>()
+  for (const { source } of before.documents) {
+    const { file } = source.origin
+    if (!texts.has(file)) texts.set(file, await readFile(join(directory, file), 'utf8'))
+  }
+  let change: FileChange | null
+  try {
+    change = plan(before, (path) => texts.get(path) ?? '')
+  } catch (error) {
+    if (!(error instanceof DocumentError)) throw error
+    for (const { pointer, message } of error.problems) complain(`egress25: ${pointer}: ${message}`)
+    return EXIT.no
+  }
+  if (change === null) return EXIT.no
+  const text = change.text === null ? null : Buffer.from(change.text).toString()
+  const overlay = new Map([[change.path, text]])
+  const after = await loadPolicies(directory, { now, outsideInterfaces, overlay })
+  const failed = after.model === null ? [] : runPolicyTests(after.model, now)
+  if (after.model === null || failed.length > 0) {
+    if (json) printJson({ diagnostics: after.diagnostics })
+    else complainOf(after.diagnostics)
+    for (const { test, found } of failed) complain(`egress25: the test ${test} would fail: ${found}`)
+    complain('egress25: nothing was changed')
+    return EXIT.no
+  }
+  await mkdir(join(directory, 'exemptions'), { recursive: true })
+  const staged = await stageChange(directory, change)
+  await staged.commit()
+  if (json) printJson({ file: change.path, in_force: false })
+  else print(`${done} (${change.path}); no service runs: sudo egress25 apply brings it into force`)
+  return EXIT.done
+}
+
+/** `--for 30d` counts from now. @throws ConfigError */
+function endOf({ for: span, until }: AddOptions, now: number): string | null {
+  if (span !== undefined && until !== undefined) throw new ConfigError('--for and --until exclude each other')
+  if (span === undefined) return until ?? null
+  const milliseconds = parseDuration(span)
+  if (milliseconds === null) throw new ConfigError(`--for ${span} is no duration like 12h or 30d`)
+  return new Date(Math.ceil((now + milliseconds) / 1_000) * 1_000).toISOString().replace('.000Z', 'Z')
+}
+
+/** A name that says which machine, where nobody has given one. */
+function nameOf(source: string): string {
+  return `host-${source.toLowerCase().replace(/[^a-z0-9]+/g, '-')}`.slice(0, LONGEST_NAME)
+}
+
+const COLUMNS: readonly Column<ExemptionDocument>[] = [
+  { title: 'name', text: ({ name }) => name, style: () => 'bold' },
+  { title: 'sources', text: ({ sources }) => shorten(sources) },
+  {
+    title: 'to',
+    text: ({ destinations }) => (destinations === undefined ? 'anywhere' : shorten(destinations)),
+  },
+  { title: 'rate', text: ({ rate }) => rate ?? '' },
+  {
+    title: 'expires',
+    text: ({ expires }) =>
+      expires === undefined ? 'never' : ended(expires) ? `ended ${ago(expires, Date.now())}` : expires,
+    style: ({ expires }) => (expires !== undefined && ended(expires) ? 'dim' : null),
+  },
+  { title: 'ticket', text: ({ ticket }) => ticket ?? '' },
+  { title: 'owner', text: ({ owner }) => owner ?? '' },
+]
+
+const ended = (expires: string) => Date.parse(expires) <= Date.now()
+
+function shorten(prefixes: readonly string[]): string {
+  const [first = '', ...more] = prefixes
+  return more.length === 0 ? first : `${first} and ${more.length} more`
+}
