@@ -66,7 +66,10 @@ export async function listenToService(
   over: AbortSignal,
 ): Promise<void> {
   const response = await reach(listen, { method: 'GET', path, headers: {}, body: '' })
+  const lines = createInterface({ input: response })
   const end = () => response.destroy()
+  // A service that dies ends nothing properly; the lines end all the same.
+  response.once('close', () => lines.close())
   over.addEventListener('abort', end)
   if (over.aborted) end()
   if (response.statusCode !== 200) {
@@ -75,7 +78,7 @@ export async function listenToService(
   }
   response.on('error', () => {})
   let type = ''
-  for await (const line of createInterface({ input: response })) {
+  for await (const line of lines) {
     if (line.startsWith('event: ')) type = line.slice('event: '.length)
     else if (line.startsWith('data: ')) hear({ type, data: JSON.parse(line.slice('data: '.length)) })
   }

@@ -39,18 +39,10 @@ const LONGEST_NAME = 48
 
 /** @throws ConfigError */
 export async function addExemption(sources: readonly string[], options: AddOptions): Promise<Exit> {
-  const { json, config, to, rate, reason, owner, ticket } = options
+  const { json, config } = options
   const name = options.name ?? nameOf(sources[0] ?? '')
   const expires = endOf(options, Date.now())
-  const written = {
-    sources,
-    ...(to === undefined ? {} : { destinations: to }),
-    ...(rate === undefined ? {} : { rate }),
-    ...(expires === null ? {} : { expires }),
-    ...(reason === undefined ? {} : { reason }),
-    ...(owner === undefined ? {} : { owner }),
-    ...(ticket === undefined ? {} : { ticket }),
-  }
+  const written = exemptionFields(sources, options, expires)
   try {
     const headers = { 'if-none-match': '*' }
     const answer = await ask<ExemptionDocument>(
@@ -140,11 +132,14 @@ async function inDirectory(
   const text = change.text === null ? null : Buffer.from(change.text).toString()
   const overlay = new Map([[change.path, text]])
   const after = await loadPolicies(directory, { now, outsideInterfaces, overlay })
-  const failed = after.model === null ? [] : runPolicyTests(after.model, now)
+  const failed = after.model === null ? [] : runPolicyTests(after.model, now).filter(({ passed }) => !passed)
   if (after.model === null || failed.length > 0) {
     if (json) printJson({ diagnostics: after.diagnostics })
     else complainOf(after.diagnostics)
-    for (const { test, found } of failed) complain(`egress25: the test ${test} would fail: ${found}`)
+    for (const { test, expectation, found } of failed) {
+      const { origin, verdict } = expectation
+      complain(`${origin.file}:${origin.line}: the test ${test} would fail: ${found.verdict}, not ${verdict}`)
+    }
     complain('egress25: nothing was changed')
     return EXIT.no
   }
@@ -154,6 +149,23 @@ async function inDirectory(
   if (json) printJson({ file: change.path, in_force: false })
   else print(`${done} (${change.path}); no service runs: sudo egress25 apply brings it into force`)
   return EXIT.done
+}
+
+/** The document as the options say it, without kind and name. */
+export function exemptionFields(
+  sources: readonly string[],
+  { to, rate, reason, owner, ticket }: AddOptions,
+  expires: string | null,
+) {
+  return {
+    sources,
+    ...(to === undefined ? {} : { destinations: to }),
+    ...(rate === undefined ? {} : { rate }),
+    ...(expires === null ? {} : { expires }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(ticket === undefined ? {} : { ticket }),
+  }
 }
 
 /** `--for 30d` counts from now. @throws ConfigError */

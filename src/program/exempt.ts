@@ -1,5 +1,6 @@
 /** Subcommands about exemptions. */
 import type { AddOptions } from '../commands/exempt.ts'
+import type { DecideOptions } from '../commands/exemption-requests.ts'
 import { type Shell, subcommand } from './shell.ts'
 
 type Given<Options> = Omit<Options, 'json' | 'config'> & { readonly json?: boolean }
@@ -7,19 +8,46 @@ type Given<Options> = Omit<Options, 'json' | 'config'> & { readonly json?: boole
 export function addExemptCommands({ program, common, finish }: Shell): void {
   const exempt = program.command('exempt').description('hosts that may send although governed')
 
-  subcommand(exempt, 'add <source...>', 'exempt a machine or network')
-    .option('--name <name>', 'of the exemption; default: by the source')
-    .option('--to <prefix>', 'where it may send to; default: anywhere', gather)
-    .option('--for <duration>', 'for so long from now: 12h, 30d; default: forever')
-    .option('--until <time>', 'until then (RFC 3339)')
-    .option('--rate <rate>', 'new connections per source: 30/minute; default: no limit')
-    .option('--reason <text>', 'why')
-    .option('--owner <text>', 'who answers for it')
-    .option('--ticket <text>', 'where it was asked for')
-    .action(async (sources: string[], options: Given<AddOptions>) => {
+  const described = (usage: string, description: string) =>
+    subcommand(exempt, usage, description)
+      .option('--name <name>', 'of the exemption; default: by the source')
+      .option('--to <prefix>', 'where it may send to; default: anywhere', gather)
+      .option('--for <duration>', 'for so long: 12h, 30d; default: forever')
+      .option('--until <time>', 'until then (RFC 3339)')
+      .option('--rate <rate>', 'new connections per source: 30/minute; default: no limit')
+      .option('--reason <text>', 'why')
+      .option('--owner <text>', 'who answers for it')
+      .option('--ticket <text>', 'where it was asked for')
+  described('add <source...>', 'exempt a machine or network').action(
+    async (sources: string[], options: Given<AddOptions>) => {
       const { addExemption } = await import('../commands/exempt.ts')
       finish(await addExemption(sources, { ...options, ...common(options) }))
+    },
+  )
+  described('request <source...>', 'ask for an exemption, which somebody else decides on').action(
+    async (sources: string[], options: Given<AddOptions>) => {
+      const { requestExemption } = await import('../commands/exemption-requests.ts')
+      finish(await requestExemption(sources, { ...options, ...common(options) }))
+    },
+  )
+
+  subcommand(exempt, 'requests', 'exemptions that were asked for')
+    .option('--state <state>', 'requested, refused, in-force, …; default: all')
+    .action(async (options: { json?: boolean; state?: string }) => {
+      const { listRequests } = await import('../commands/exemption-requests.ts')
+      finish(await listRequests({ ...options, ...common(options) }))
     })
+  for (const decision of ['approve', 'refuse'] as const) {
+    const one = subcommand(exempt, `${decision} <id>`, `${decision} what was asked for`).option(
+      '--reason <text>',
+      'why',
+    )
+    if (decision === 'approve') one.option('--override-incident', 'although a host has an open incident')
+    one.action(async (id: string, options: Given<DecideOptions>) => {
+      const { decideRequest } = await import('../commands/exemption-requests.ts')
+      finish(await decideRequest(id, decision, { ...options, ...common(options) }))
+    })
+  }
 
   subcommand(exempt, 'list', 'all exemptions').action(async (options: { json?: boolean }) => {
     const { listExemptions } = await import('../commands/exempt.ts')
