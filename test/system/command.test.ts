@@ -218,7 +218,10 @@ COMP_WORDS=(egress25 ${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=
 _egress25; printf '%s\\n' "\${COMPREPLY[@]}"`
       return (await feed(['bash', '--norc'], text)).output.trim().split('\n')
     }
-    t.same((await offered('exempt', '')).filter((word) => /^[a-z]+$/.test(word)).slice(0, 2), ['add', 'request'])
+    t.same((await offered('exempt', '')).filter((word) => /^[a-z]+$/.test(word)).slice(0, 2), [
+      'add',
+      'request',
+    ])
     t.same(await offered('incidents', 'ack'), ['acknowledge'])
     t.same(await offered('exempt', 'add', '--re'), ['--reason'])
     t.ok((await offered('')).includes('rollback'))
