@@ -4,6 +4,7 @@ import { constants } from 'node:os'
 import { join } from 'node:path'
 import { removeStaleLabs } from '../lab/lab.ts'
 import { killAll } from '../lab/process.ts'
+import { api } from './api.ts'
 import { apply } from './apply.ts'
 import { change } from './change.ts'
 import { check } from './check.ts'
@@ -14,7 +15,7 @@ import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
 
-const measurements: readonly Measurement[] = [compile, apply, change, packets, history, check]
+const measurements: readonly Measurement[] = [compile, apply, change, packets, history, api, check]
 
 const names = process.argv.slice(2)
 if (names.includes('--list')) {

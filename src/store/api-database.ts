@@ -1,4 +1,5 @@
 /** What the API must remember: tokens, the audit, and answers that may be asked for again. A file of its own. */
+import { chownSync, existsSync, mkdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DatabaseSync } from 'node:sqlite'
 import { AUDIT_SCHEMA } from './audit.ts'
@@ -10,5 +11,13 @@ const MIGRATIONS = [`${TOKEN_SCHEMA}\n${AUDIT_SCHEMA}\n${IDEMPOTENCY_SCHEMA}`]
 
 /** @throws Error when it cannot be opened, or is from a later version */
 export function openApiDatabase(stateDirectory: string): DatabaseSync {
-  return openDatabase(join(stateDirectory, 'api.db'), MIGRATIONS)
+  mkdirSync(stateDirectory, { recursive: true })
+  const path = join(stateDirectory, 'api.db')
+  const database = openDatabase(path, MIGRATIONS)
+  // What root makes, before there was a service, the service must be able to write.
+  if (process.getuid?.() === 0) {
+    const { uid, gid } = statSync(stateDirectory)
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) if (existsSync(file)) chownSync(file, uid, gid)
+  }
+  return database
 }

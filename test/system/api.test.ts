@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import fc from 'fast-check'
 import t from 'tap'
+import { PROBLEMS } from '../../src/api/problem.ts'
 import { Contract, type Described } from './contract.ts'
-import { type Gateway, gateway } from './gateway.ts'
+import { type Gateway, gateway, ROOT } from './gateway.ts'
 import { anyQuestion } from './questions.ts'
 import { openSocketClient } from './socket-client.ts'
 
@@ -42,6 +43,18 @@ t.test('the API is what /openapi.json says', async (t) => {
     t.equal(document['openapi'], '3.1.0')
     const ids = contract.operations.map(({ operationId }) => operationId)
     t.equal(new Set(ids).size, ids.length, 'each operation has a name of its own')
+  })
+
+  t.test('docs/api.md names every route with its role, and every problem', async (t) => {
+    const page = await readFile(join(ROOT, 'docs/api.md'), 'utf8')
+    const rows = contract.operations.map(({ method, path, summary, security = [] }) => {
+      const [role = '–'] = security[0]?.['token'] ?? []
+      return `| \`${method} ${path}\` | ${role} | ${summary} |`
+    })
+    const routes = page.split('\n').filter((line) => /^\| `[A-Z]+ \//.test(line))
+    t.same(routes.sort(), rows.sort())
+    for (const [code, [status, title]] of Object.entries(PROBLEMS))
+      t.ok(page.includes(`| \`${code}\` | ${status} | ${title} |`), code)
   })
 
   t.test('its examples work', async (t) => {

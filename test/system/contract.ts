@@ -20,6 +20,7 @@ export interface Parameter {
 
 interface Operation {
   readonly operationId?: string
+  readonly summary?: string
   readonly parameters?: readonly Parameter[]
   readonly requestBody?: { readonly content: Readonly<Record<string, Media>> }
   readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, Media>> }>>

@@ -1,0 +1,176 @@
+// How fast the API answers, and whether it keeps its word to 200 clients that change things at the same time.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { Agent, request } from 'node:http'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { openHttp } from '../lab/http.ts'
+import { type Lab, openLab } from '../lab/lab.ts'
+import { egress25 } from './egress25.ts'
+import type { Bench, Figure, Measurement } from './measurement.ts'
+import { alternate, median, ratios, summary } from './rounds.ts'
+
+const ROUNDS = 7
+const CLIENTS = 200
+const SECONDS = 60
+const MACHINES = 20
+const API = 'http://127.0.0.1:7025'
+const BARE_PORT = 7027
+/** As many as answer 0.7 times the requests a second. */
+const GOAL = 1 / 0.7
+
+const POLICY = 'kind: policy\nname: residential\nnetworks: [100.64.0.0/10]\n'
+
+export const api: Measurement = {
+  name: 'api',
+  title: 'The API',
+  about:
+    `Requests of wrk over 16 connections, for a second each, against a bare Fastify route that answers the same bytes; ` +
+    `the figure is the time for one request. Then ${CLIENTS} clients create and remove exemptions for ${SECONDS} seconds, and ` +
+    'what was acknowledged is held against the listing and the set in the kernel.',
+  measure,
+}
+
+async function measure({ folder, progress }: Bench): Promise<Figure[]> {
+  const config = join(folder, 'egress25.yaml')
+  const directory = join(folder, 'policies')
+  const state = join(folder, 'state')
+  mkdirSync(directory)
+  writeFileSync(join(directory, 'policy.yaml'), POLICY)
+  writeFileSync(config, `policies: { directory: ${directory} }\nstate: { directory: ${state} }\n`)
+  const lab = await openLab()
+  try {
+    const http = openHttp(lab, lab.gateway)
+    lab.spawn(lab.gateway, [egress25, '--config', config, 'serve'], { stdio: 'ignore' })
+    await http.untilOk(`${API}/readyz`, 120_000)
+    progress('making incidents')
+    await makeIncidents(lab)
+    const figures: Figure[] = []
+    for (const path of ['/v1/status', `/v1/incidents?limit=${MACHINES}`]) {
+      progress(`asking for ${path}`)
+      figures.push(await against(lab, http, folder, path))
+    }
+    progress(`${CLIENTS} clients for ${SECONDS} s`)
+    return [...figures, ...(await changes(lab, join(state, 'api.sock')))]
+  } finally {
+    await lab.close()
+  }
+}
+
+async function makeIncidents(lab: Lab): Promise<void> {
+  const client = await lab.client()
+  const attempts = Array.from({ length: MACHINES }, (_, machine) =>
+    Array.from({ length: 6 }, () => ({ from: `100.64.1.${machine + 2}`, to: '203.0.113.9', port: 25 })),
+  )
+  await client.connectAll(attempts.flat())
+}
+
+async function against(
+  lab: Lab,
+  http: ReturnType<typeof openHttp>,
+  folder: string,
+  path: string,
+): Promise<Figure> {
+  const { text } = await http.ask('GET', `${API}${path}`)
+  const body = join(folder, 'body.json')
+  writeFileSync(body, text)
+  const script = fileURLToPath(new URL('bare-route.ts', import.meta.url))
+  const bare = lab.spawn(lab.gateway, [process.execPath, script, String(BARE_PORT), body], {
+    stdio: 'ignore',
+  })
+  await http.untilOk(`http://127.0.0.1:${BARE_PORT}/`, 30_000)
+  const found = await alternate(ROUNDS, {
+    ours: () => secondsForOne(lab, `${API}${path}`),
+    bare: () => secondsForOne(lab, `http://127.0.0.1:${BARE_PORT}/`),
+  })
+  bare.kill()
+  const perSecond = (values: readonly number[]) => Math.round(1 / median(values)).toLocaleString('en')
+  return {
+    what: `GET ${path}`,
+    command: `wrk -c 16 ${API}${path}`,
+    reference: 'a bare Fastify route that answers the same bytes',
+    ...summary(ratios(found.ours, found.bare)),
+    unit: '×',
+    detail: `${perSecond(found.ours)} requests/s against ${perSecond(found.bare)}, of ${text.length.toLocaleString('en')} bytes`,
+    goal: Number(GOAL.toFixed(2)),
+  }
+}
+
+async function secondsForOne(lab: Lab, url: string): Promise<number> {
+  const { code, stdout, stderr } = await lab.exec(lab.gateway, ['wrk', '-t1', '-c16', '-d1s', url], {
+    timeoutMs: 30_000,
+  })
+  const perSecond = Number(/^Requests\/sec:\s+([\d.]+)$/m.exec(stdout)?.[1])
+  if (code !== 0 || !(perSecond > 0) || /Non-2xx/.test(stdout)) throw new Error(stdout + stderr)
+  return 1 / perSecond
+}
+
+async function changes(lab: Lab, socketPath: string): Promise<Figure[]> {
+  const agent = new Agent({ keepAlive: true, maxSockets: CLIENTS })
+  const ask = (method: string, path: string, body?: unknown): Promise<{ status: number; text: string }> =>
+    new Promise((resolve, reject) => {
+      const headers = body === undefined ? {} : { 'content-type': 'application/json', 'if-none-match': '*' }
+      const outgoing = request({ socketPath, agent, method, path, headers }, (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (chunk) => {
+          text += chunk
+        })
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
+      })
+      outgoing.on('error', reject)
+      outgoing.end(body === undefined ? undefined : JSON.stringify(body))
+    })
+  const expected = new Map<string, string>()
+  const times: number[] = []
+  const deadline = performance.now() + SECONDS * 1_000
+  const change = async (method: string, name: string, body?: unknown) => {
+    const started = performance.now()
+    const { status, text } = await ask(method, `/v1/exemptions/${name}`, body)
+    if (status >= 300) throw new Error(`${method} ${name}: ${status} ${text}`)
+    times.push(performance.now() - started)
+  }
+  await Promise.all(
+    Array.from({ length: CLIENTS }, async (_, client) => {
+      for (let round = 0; performance.now() < deadline; round++) {
+        const [name, address] = [
+          `client-${client}-${round}`,
+          `100.${66 + (round >> 8)}.${round & 255}.${client}`,
+        ]
+        await change('PUT', name, { sources: [address] })
+        expected.set(name, address)
+        if (round % 2 === 0) continue
+        await change('DELETE', name)
+        expected.delete(name)
+      }
+    }),
+  )
+  const listed: string[] = []
+  for (let next: string | null = ''; next !== null; ) {
+    const { text } = await ask('GET', `/v1/exemptions?limit=1000${next === '' ? '' : `&cursor=${next}`}`)
+    const page = JSON.parse(text) as { items: { name: string }[]; next: string | null }
+    listed.push(...page.items.map(({ name }) => name))
+    next = page.next
+  }
+  const { stdout } = await lab.exec(lab.gateway, ['nft', 'list', 'set', 'inet', 'egress25', 'exempt4-32'], {})
+  const inKernel = [...stdout.matchAll(/\b100\.\d+\.\d+\.\d+\b/g)].map(([address]) => address)
+  agent.destroy()
+  const differing = (found: readonly string[], wanted: readonly string[]) => {
+    const [there, right] = [new Set(found), new Set(wanted)]
+    const twice = found.length - there.size
+    const missing = wanted.filter((one) => !there.has(one)).length
+    return twice + missing + [...there].filter((one) => !right.has(one)).length
+  }
+  const wrong = differing(listed, [...expected.keys()]) + differing(inKernel, [...expected.values()])
+  return [
+    {
+      what: `changes of ${CLIENTS} clients in ${SECONDS} s that are lost, or there twice, in the listing or in the kernel`,
+      command: 'egress25 --config FILE serve',
+      reference: 'all that were acknowledged',
+      result: (wrong / times.length) * 100,
+      spread: null,
+      unit: '%',
+      detail: `${times.length.toLocaleString('en')} changes, ${(times.length / SECONDS).toFixed(0)} a second`,
+      rounds: 1,
+      goal: 0,
+    },
+  ]
+}

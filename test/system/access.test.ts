@@ -1,0 +1,266 @@
+/** Who may use the API: tokens, certificates, roles, and what is told of those who may not. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { Contract } from './contract.ts'
+import { COMMAND, type Gateway, gateway, until } from './gateway.ts'
+import { openSocketClient, type Question } from './socket-client.ts'
+
+const ROLES = ['viewer', 'operator', 'admin', 'requester'] as const
+/** Whose role is enough for a route that names one. */
+const ENOUGH: Readonly<Record<string, readonly string[]>> = {
+  viewer: ['viewer', 'operator', 'admin'],
+  requester: ['requester', 'operator', 'admin'],
+  operator: ['operator', 'admin'],
+  admin: ['admin'],
+}
+
+interface Made {
+  readonly id: string
+  readonly token: string
+}
+
+async function makeToken(g: Gateway, name: string, role: string, expires = '1d'): Promise<Made> {
+  const { code, stdout, stderr } = await g.egress25(
+    'token',
+    'create',
+    name,
+    '--role',
+    role,
+    '--expires',
+    expires,
+    '--json',
+  )
+  if (code !== 0) throw new Error(stderr)
+  return JSON.parse(stdout)
+}
+
+async function configure(g: Gateway, api: object): Promise<void> {
+  const config = JSON.parse(await readFile(g.config, 'utf8'))
+  await writeFile(g.config, JSON.stringify({ ...config, api: { ...config.api, ...api } }))
+}
+
+t.test('tokens and roles', async (t) => {
+  const g = await gateway(t)
+  const early = await makeToken(g, 'early', 'admin')
+  const service = await g.start()
+  const client = openSocketClient(join(g.directory, 'api.sock'))
+  t.teardown(() => client.close())
+  const tokens = new Map<string, Made>()
+  const by = (token: string, question: Question) =>
+    client.ask({ ...question, headers: { ...question.headers, authorization: `Bearer ${token}` } })
+  const get = (path: string): Question => ({ method: 'GET', path })
+  const code = (text: string) => (JSON.parse(text) as { code: string }).code
+
+  t.test('from the first token on, loopback needs one', async (t) => {
+    const refused = await g.ask('GET', '/v1/status')
+    t.same([refused.status, refused.headers['www-authenticate']], [401, 'Bearer'])
+    const headers = { authorization: `Bearer ${early.token}` }
+    t.equal((await g.ask('GET', '/v1/status', undefined, headers)).status, 200)
+    t.equal((await g.ask('GET', '/healthz')).status, 200, 'whether it lives is no secret')
+    for (const role of ROLES) tokens.set(role, await makeToken(g, `a-${role}`, role))
+    t.match(await g.egress25('token', 'create', 'a-viewer', '--role', 'viewer'), {
+      code: 1,
+      stderr: /a-viewer/,
+    })
+  })
+
+  t.test('each route asks for its role, and lets in who has it', async (t) => {
+    const contract = new Contract(JSON.parse((await client.ask(get('/openapi.json'))).text))
+    for (const { method, path, security = [] } of contract.operations) {
+      const needed = security[0]?.['token']?.[0]
+      if (needed === undefined || path === '/v1/events') continue
+      // Nothing is there by that name, and so nothing happens to it.
+      const question = { method, path: path.replace(/\{\w+\}/g, 'nothing') }
+      const found: string[] = []
+      for (const role of ROLES) {
+        const { status } = await by(tokens.get(role)?.token ?? '', question)
+        if (status !== 401 && status !== 403) found.push(role)
+      }
+      t.same(found.sort(), [...(ENOUGH[needed] ?? [])].sort(), `${method} ${path}`)
+      const { status } = await by(`egress25_000000000000_${'a'.repeat(43)}`, question)
+      t.ok(status === 401 || status === 429, `${method} ${path} without a token that is known`)
+    }
+    t.equal(
+      (await by(tokens.get('viewer')?.token ?? '', get('/v1/status'))).status,
+      200,
+      'who is known is let in',
+    )
+  })
+
+  t.test('a browser that was sent here by another page is refused', async (t) => {
+    for (const headers of [{ origin: 'http://evil.example' }, { 'sec-fetch-site': 'cross-site' }] as const) {
+      const answer = await client.ask({ method: 'POST', path: '/v1/apply', headers })
+      t.same([answer.status, code(answer.text)], [403, 'forbidden'])
+    }
+  })
+
+  t.test('what is repeated with its key is done once', async (t) => {
+    const token = tokens.get('operator')?.token ?? ''
+    const put = (body: object, key: string): Question => ({
+      method: 'PUT',
+      path: '/v1/exemptions/repeated',
+      headers: { 'content-type': 'application/json', 'idempotency-key': key, 'if-none-match': '*' },
+      body: JSON.stringify(body),
+    })
+    const first = await by(token, put({ sources: ['100.64.9.1'] }, 'one'))
+    const again = await by(token, put({ sources: ['100.64.9.1'] }, 'one'))
+    t.same([first.status, again.status], [201, 201])
+    t.same([again.text, again.headers['etag']], [first.text, first.headers['etag']])
+    t.equal(again.headers['idempotency-replayed'], 'true')
+    const other = await by(token, put({ sources: ['100.64.9.2'] }, 'one'))
+    t.same([other.status, code(other.text)], [422, 'idempotency-key-reused'])
+    t.equal((await by(token, put({ sources: ['100.64.9.1'] }, 'two'))).status, 412)
+    const make: Question = {
+      method: 'POST',
+      path: '/v1/tokens',
+      headers: { 'content-type': 'application/json', 'idempotency-key': 'three' },
+      body: JSON.stringify({ name: 'made-once', role: 'viewer' }),
+    }
+    t.match(JSON.parse((await by(early.token, make)).text), { token: /^egress25_/ })
+    t.match(JSON.parse((await by(early.token, make)).text), { name: 'made-once', token: null })
+  })
+
+  t.test('revoked and expired tokens end at once', async (t) => {
+    const { id = '', token = '' } = tokens.get('viewer') ?? {}
+    t.match(await g.egress25('token', 'revoke', id), { code: 0 })
+    t.not((await by(token, get('/v1/status'))).status, 200)
+    t.match(await g.egress25('token', 'revoke', '000000000000'), { code: 1 })
+    const short = await makeToken(g, 'short', 'viewer', '1s')
+    await until('its end', async () => (await by(short.token, get('/v1/status'))).status !== 200, 30_000)
+    t.match(await g.egress25('token', 'list'), { code: 0, stdout: /short {2}viewer {2}no longer in force/ })
+  })
+
+  t.test('changes and refusals are told, and secrets are not', async (t) => {
+    const { items } = JSON.parse((await by(early.token, get('/v1/audit?limit=1000'))).text) as {
+      items: { caller: string; method: string; url: string; status: number }[]
+    }
+    t.ok(
+      items.some(
+        ({ caller, url, status }) => caller === 'a-operator' && url.endsWith('/repeated') && status === 201,
+      ),
+    )
+    t.ok(items.some(({ caller, status }) => caller === 'a-requester' && status === 403))
+    t.ok(items.some(({ caller, status }) => caller === null && status === 401))
+    const page = JSON.parse((await by(early.token, get('/v1/audit?outcome=refused&limit=1'))).text)
+    t.equal(page.items.length, 1)
+    t.not(page.next, null)
+    const log = await g.log()
+    const database = await readFile(join(g.directory, 'state/api.db-wal'), 'latin1').catch(() => '')
+    for (const { token } of [early, ...tokens.values()]) {
+      const secret = token.slice(-43)
+      t.equal(log.includes(secret), false, 'not in the log')
+      t.equal(database.includes(secret), false, 'not in the database')
+    }
+  })
+
+  t.test('after all of it', async (t) => t.equal(await g.stop(service), 0))
+})
+
+t.test('TLS and client certificates', async (t) => {
+  const g = await gateway(t)
+  const tls = join(g.directory, 'tls')
+  await mkdir(tls)
+  const openssl = async (...args: string[]) => {
+    const { code, stderr } = await g.lab.exec(g.lab.gateway, ['openssl', ...args], {})
+    if (code !== 0) throw new Error(stderr)
+  }
+  const file = (name: string) => join(tls, name)
+  const certify = async (name: string, subject: string, ...more: string[]) => {
+    const key = [
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-keyout',
+      file(`${name}.key`),
+    ]
+    await openssl(
+      'req',
+      '-x509',
+      '-days',
+      '2',
+      ...key,
+      '-out',
+      file(`${name}.pem`),
+      '-subj',
+      subject,
+      ...more,
+    )
+  }
+  const signed = ['-CA', file('ca.pem'), '-CAkey', file('ca.key')]
+  await certify('ca', '/CN=Test CA')
+  await certify('server', '/CN=gw-test', '-addext', 'subjectAltName=IP:127.0.0.1', ...signed)
+  await certify('noc', '/CN=noc', ...signed)
+  await certify('stranger', '/CN=stranger', ...signed)
+  await certify('self-made', '/CN=noc')
+  const certificates = { certificate: file('server.pem'), key: file('server.key') }
+  const api = { listen: ['0.0.0.0:7443', `unix:${g.directory}/api.sock`], tls: certificates }
+
+  await t.test('beyond loopback, there must be somebody who may', async (t) => {
+    await configure(g, api)
+    t.match(await g.egress25('serve'), {
+      code: 2,
+      stderr: /0\.0\.0\.0:7443 is beyond loopback, which needs tokens/,
+    })
+    await configure(g, { listen: api.listen, tls: undefined })
+    t.match(await g.egress25('serve'), { code: 2, stderr: /beyond loopback, which needs TLS/ })
+  })
+
+  await configure(g, {
+    ...api,
+    tls: {
+      ...certificates,
+      client_ca: file('ca.pem'),
+      clients: [{ certificate: 'CN=noc', name: 'noc', role: 'operator' }],
+    },
+  })
+  const service = g.lab.spawn(g.lab.gateway, [COMMAND, '-c', g.config, 'serve'], { stdio: 'ignore' })
+  const curl = async (...args: string[]) => {
+    const all = [
+      'curl',
+      '-s',
+      '-m',
+      '20',
+      '--cacert',
+      file('ca.pem'),
+      '-o',
+      '/dev/null',
+      '-w',
+      '%{http_code}',
+      ...args,
+    ]
+    return (await g.lab.exec(g.lab.gateway, all, {})).stdout
+  }
+  const status = 'https://127.0.0.1:7443/v1/status'
+  const as = (name: string) => ['--cert', file(`${name}.pem`), '--key', file(`${name}.key`)]
+  await until('readiness', async () => (await curl('https://127.0.0.1:7443/readyz')) === '200', 60_000)
+
+  t.test('a certificate is somebody, when it is signed and known', async (t) => {
+    t.equal(await curl(...as('noc'), status), '200')
+    t.equal(await curl(status), '401')
+    t.equal(await curl(...as('stranger'), status), '401')
+    t.equal(await curl(...as('self-made'), status), '401')
+    t.equal(await curl(...as('noc'), 'https://127.0.0.1:7443/v1/audit'), '403')
+    t.equal(await curl('http://127.0.0.1:7443/v1/status'), '000', 'nobody is served in clear text')
+    const { token } = await makeToken(g, 'prometheus', 'viewer')
+    t.equal(await curl('-H', `Authorization: Bearer ${token}`, status), '200')
+  })
+
+  t.test('a new certificate is taken at SIGHUP', async (t) => {
+    const serial = async () => {
+      const script =
+        'openssl s_client -connect 127.0.0.1:7443 </dev/null 2>/dev/null | openssl x509 -noout -serial'
+      return (await g.lab.exec(g.lab.gateway, ['sh', '-c', script], {})).stdout
+    }
+    const before = await serial()
+    t.match(before, /^serial=/)
+    await certify('server', '/CN=gw-test', '-addext', 'subjectAltName=IP:127.0.0.1', ...signed)
+    service.kill('SIGHUP')
+    await until('the new certificate', async () => (await serial()) !== before, 30_000)
+    t.equal(await curl(...as('noc'), status), '200')
+  })
+
+  t.test('after all of it', async (t) => t.equal(await g.stop(service), 0))
+})
