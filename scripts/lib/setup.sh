@@ -28,12 +28,18 @@ setup_node_modules() {
   [[ -x $node24 ]] || setup_fail "there is no Node 24 for this machine ($(uname -m)) among the npm packages"
 }
 
-# The package lists are fetched only when the ones at hand do not do.
-setup_apt_install() {
-  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120)
+# The package lists are fetched only when the ones at hand do not do. What is installed for a test or a demonstration is
+# not started: a machine does not become a DHCP server by running them.
+setup_apt_install() (
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+  fi
+  apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120)
   "${apt[@]}" install -y --no-install-recommends "$@" && return
   "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"
-}
+)
 
 setup_stale() {
   local installed=$root/node_modules/.package-lock.json
