@@ -3,6 +3,8 @@ import helmet from '@fastify/helmet'
 import { type FastifyBaseLogger, type FastifyReply, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { ApiConfig } from '../config/api.ts'
+import { bundlePage } from '../dashboard/bundle.ts'
+import { dashboardRoutes } from '../dashboard/routes.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { AnswerStore } from '../store/idempotency.ts'
 import type { TokenStore } from '../store/tokens.ts'
@@ -109,5 +111,6 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   })
   await addRoutes(app, tokenRoutes, tokens)
   await addRoutes(app, auditRoutes, audit)
+  await addRoutes(app, dashboardRoutes, bundlePage)
   return app
 }

@@ -233,7 +233,7 @@ function canonical(value: unknown): string {
 }
 
 /** Whether a list of ETags, or `*`, has this one (RFC 9110 §13.1); weak ones are never ours. */
-function namesOne(header: string | string[] | undefined, etag: string): boolean {
+export function namesOne(header: string | string[] | undefined, etag: string): boolean {
   const wanted = String(header ?? '').split(/\s*,\s*/)
   return wanted.includes('*') || wanted.includes(etag)
 }

@@ -40,7 +40,7 @@ const OneQuery = Type.Object(
   { additionalProperties: false },
 )
 
-const MachineSchema = object(
+export const MachineSchema = object(
   {
     source: Text,
     policy: nullable(Name),

@@ -11,7 +11,7 @@ import type { Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 import { SubscriberSourceSchema, subscriberSources } from './subscribers.ts'
 
-const StatusSchema = object(
+export const StatusSchema = object(
   {
     gateway: Text,
     version: Text,

@@ -1,0 +1,62 @@
+/** `GET /`: the dashboard, and what it is made of. Everything that it shows it asks the API for, as any client does. */
+import type { FastifyHelmetOptions } from '@fastify/helmet'
+import { Type } from 'typebox'
+import { namesOne } from '../api/documents.ts'
+import type { Api, Routes } from '../api/route.ts'
+import type { AssetName, Bundle } from './bundle.ts'
+
+/** Nothing of anybody else's, nothing inline, and no text ever becomes markup or script. */
+const HELMET: FastifyHelmetOptions = {
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: {
+      defaultSrc: ["'none'"],
+      scriptSrc: ["'self'"],
+      styleSrc: ["'self'"],
+      connectSrc: ["'self'"],
+      baseUri: ["'none'"],
+      formAction: ["'none'"],
+      frameAncestors: ["'none'"],
+      requireTrustedTypesFor: ["'script'"],
+      trustedTypes: ["'none'"],
+    },
+  },
+}
+
+export const dashboardRoutes: Routes<() => Promise<Bundle>> = (app, bundle) => {
+  let built: Promise<Bundle> | null = null
+  const keep = (): Promise<Bundle> => {
+    built ??= bundle().catch((error: Error) => {
+      built = null
+      throw error
+    })
+    return built
+  }
+  serve(app, '/', 'index.html', 'text/html', keep)
+  serve(app, '/dashboard/page.js', 'page.js', 'text/javascript', keep)
+  serve(app, '/dashboard/page.css', 'page.css', 'text/css', keep)
+}
+
+function serve(app: Api, path: string, name: AssetName, type: string, bundle: () => Promise<Bundle>): void {
+  app.get(
+    path,
+    {
+      schema: {
+        hide: true,
+        response: {
+          200: { content: { [type]: { schema: Type.String() } } },
+          304: { description: 'it is still the one that If-None-Match names' },
+        },
+      },
+      config: { access: 'public' },
+      helmet: HELMET,
+    },
+    async ({ headers }, reply) => {
+      const { [name]: asset } = await bundle()
+      // Asked for anew each time, so that a page is never made of the parts of two releases.
+      reply.header('etag', asset.etag).header('cache-control', 'no-cache')
+      if (namesOne(headers['if-none-match'], asset.etag)) return reply.code(304).send()
+      return reply.type(asset.type).send(asset.text)
+    },
+  )
+}
