@@ -9,6 +9,7 @@ export interface Drawing {
 }
 
 const DAY = 86_400
+const SECONDS = { minute: 60, hour: 3_600, day: DAY, week: 7 * DAY } as const
 
 export function drawing(place: HTMLElement): Drawing {
   const root = document.documentElement
@@ -20,13 +21,14 @@ export function drawing(place: HTMLElement): Drawing {
     ticks: { show: false },
     font: `${text}px system-ui, sans-serif`,
   }
+  let span: [number, number] = [0, 1]
   const plot = new UPlot(
     {
       ...sizeOf(place),
       legend: { show: false },
       cursor: { show: false },
       padding: [text / 2, text / 2, 0, 0],
-      scales: { y: { range: (_, __, most) => [0, Math.max(4, most * 1.05)] } },
+      scales: { x: { range: () => span }, y: { range: (_, __, most) => [0, Math.max(4, most * 1.05)] } },
       axes: [
         {
           ...axis,
@@ -57,7 +59,10 @@ export function drawing(place: HTMLElement): Drawing {
   const redraw = () => plot.redraw()
   scheme.addEventListener('change', redraw)
   return {
-    show({ points }) {
+    show({ points, step }) {
+      const [first = '', last = ''] = [points[0]?.time, points.at(-1)?.time]
+      // A bar begins at its time, and the last one needs room, too.
+      span = [Date.parse(first) / 1000, Date.parse(last) / 1000 + SECONDS[step]]
       plot.setData([
         points.map(({ time }) => Date.parse(time) / 1000),
         points.map(({ attempts }) => attempts),

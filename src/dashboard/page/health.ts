@@ -1,6 +1,6 @@
 /** Whether all is well, in one glance: what the status of the service means. Pure. */
 import type { Status } from './answers.ts'
-import { countOf, formatNumber } from './words.ts'
+import { countOf, formatNumber, formatTime } from './words.ts'
 
 /** `note`: worth a look; `trouble`: somebody must act. */
 export type Level = 'good' | 'note' | 'trouble'
@@ -72,12 +72,12 @@ function watchFact({ events: { listening } }: Status): Fact {
 
 function driftFact({ drift }: Status): Fact {
   const detail = drift === 0 ? 'Nobody else touched the rules.' : 'Changes by others, put right.'
-  return { label: 'Drift', value: formatNumber(drift), detail, level: drift === 0 ? 'good' : 'note' }
+  return { label: 'Drift', value: formatNumber(drift), detail, level: 'good' }
 }
 
 function lossFact({ events: { lost } }: Status): Fact {
   const detail = lost === 0 ? 'Every attempt is known in detail.' : 'Attempts known by their number only.'
-  return { label: 'Events lost', value: formatNumber(lost), detail, level: lost === 0 ? 'good' : 'note' }
+  return { label: 'Events lost', value: formatNumber(lost), detail, level: 'good' }
 }
 
 function machineFact({ preflight }: Status): Fact {
@@ -86,8 +86,13 @@ function machineFact({ preflight }: Status): Fact {
   return { label: 'Machine warnings', value: formatNumber(preflight.length), detail, level }
 }
 
-function warningsOf({ preflight, warnings, history, subscribers, alerts }: Status): string[] {
+function warningsOf({ pending, preflight, warnings, history, subscribers, alerts }: Status): string[] {
   return [
+    ...(pending === null
+      ? []
+      : [
+          `The last change is taken back at ${formatTime(Date.parse(pending.deadline))}, unless it is confirmed`,
+        ]),
     ...preflight.map(({ message }) => capitalised(message)),
     ...(history.failure === null ? [] : [`Attempts cannot be remembered: ${history.failure}`]),
     ...subscribers.flatMap(({ name, failure }) =>

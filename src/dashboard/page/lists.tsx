@@ -38,9 +38,9 @@ export function TopMachines({ machines, now }: { machines: readonly Machine[] | 
         {machines?.slice(0, FEW).map(({ source, attempts, last_seen }) => (
           <li key={source}>
             <span class="what">{source}</span>
+            <span class="aside">last {formatMoment(Date.parse(last_seen), now)}</span>
             <span class="number">{formatNumber(attempts)}</span>
             <meter aria-hidden="true" min={0} max={most} value={attempts} />
-            <span class="aside">last {formatMoment(Date.parse(last_seen), now)}</span>
           </li>
         ))}
       </ol>
