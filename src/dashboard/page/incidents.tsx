@@ -4,7 +4,7 @@ import type { Incident } from './answers.ts'
 import { formatMoment, formatNumber, formatSpan, kindOf } from './words.ts'
 
 /** So many fit on a wall. */
-const FEW = 5
+const FEW = 4
 
 interface IncidentsProps {
   readonly incidents: readonly Incident[] | null
