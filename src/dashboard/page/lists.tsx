@@ -4,7 +4,9 @@ import type { Exemption, Machine } from './answers.ts'
 import type { Change } from './changes.ts'
 import { formatMoment, formatNumber, formatSpan } from './words.ts'
 
+/** So many fit on a wall. */
 const FEW = 6
+const FEW_MACHINES = 4
 
 interface ListProps {
   readonly id: string
@@ -35,7 +37,7 @@ export function TopMachines({ machines, now }: { machines: readonly Machine[] | 
       empty={emptyOf(machines, 'No machine tried port 25.')}
     >
       <ol>
-        {machines?.slice(0, FEW).map(({ source, attempts, last_seen }) => (
+        {machines?.slice(0, FEW_MACHINES).map(({ source, attempts, last_seen }) => (
           <li key={source}>
             <span class="what">{source}</span>
             <span class="aside">last {formatMoment(Date.parse(last_seen), now)}</span>
