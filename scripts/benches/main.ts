@@ -8,6 +8,7 @@ import { api } from './api.ts'
 import { apply } from './apply.ts'
 import { change } from './change.ts'
 import { check } from './check.ts'
+import { compare } from './compare/compare.ts'
 import { compile } from './compile.ts'
 import { history } from './history.ts'
 import { thisMachine } from './machine.ts'
@@ -15,7 +16,7 @@ import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
 
-const measurements: readonly Measurement[] = [compile, apply, change, packets, history, api, check]
+const measurements: readonly Measurement[] = [compile, apply, change, packets, history, api, check, compare]
 
 const names = process.argv.slice(2)
 if (names.includes('--list')) {

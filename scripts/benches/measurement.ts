@@ -32,4 +32,14 @@ export interface Figure {
   readonly rounds: number
   /** The result must not be above it; null: for information only. */
   readonly goal: number | null
+  /** Where it stands among other programs, in a comparison of several; then there is no ratio and no goal. */
+  readonly cell?: Cell
+}
+
+export interface Cell {
+  readonly task: string
+  readonly program: string
+  readonly prefixes: number
+  /** Over: ended at the limit, which is the result. Not reached: what comes before it did not end. */
+  readonly outcome: 'done' | 'over' | 'failed' | 'not reached'
 }

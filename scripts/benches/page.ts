@@ -1,5 +1,7 @@
 // docs/performance.md, made from the results of this run and of earlier ones, which are kept in docs/performance.json.
 import { readFileSync, writeFileSync } from 'node:fs'
+import { plot } from './compare/plot.ts'
+import { type Compared, isComparison, tables } from './compare/tables.ts'
 import { describe, type Machine } from './machine.ts'
 import type { Figure, Measurement } from './measurement.ts'
 
@@ -10,6 +12,7 @@ export interface Result {
 
 const RESULTS = new URL('../../docs/performance.json', import.meta.url)
 const PAGE = new URL('../../docs/performance.md', import.meta.url)
+const picture = (name: string) => new URL(`../../docs/performance-${name}.svg`, import.meta.url)
 
 /** Keeps a result in place of an earlier one of the same measurement, and writes the page anew. */
 export function keep(name: string, result: Result, measurements: readonly Measurement[]): void {
@@ -20,6 +23,9 @@ export function keep(name: string, result: Result, measurements: readonly Measur
   })
   const results = Object.fromEntries(known.map(({ measurement, result }) => [measurement.name, result]))
   writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`)
+  for (const { measurement, result } of known) {
+    if (isComparison(result.figures)) writeFileSync(picture(measurement.name), plot(result.figures))
+  }
   writeFileSync(
     PAGE,
     [HEAD, ...known.map(({ measurement, result }) => section(measurement, result))].join('\n'),
@@ -28,6 +34,9 @@ export function keep(name: string, result: Result, measurements: readonly Measur
 
 /** One line for a terminal. */
 export function line(figure: Figure): string {
+  if (figure.cell !== undefined && figure.cell.outcome !== 'done') {
+    return `${figure.what}: ${figure.cell.outcome} (${withUnit(figure.result, figure)}) ${figure.detail}`.trimEnd()
+  }
   return `${figure.what}: ${withUnit(figure.result, figure)}${spreadText(figure)}; goal ${goalText(figure)}: ${verdict(figure)}`
 }
 
@@ -36,7 +45,8 @@ const HEAD = `# Performance
 Written by \`sudo scripts/bench\`; \`scripts/bench --list\` names the measurements, and \`sudo scripts/bench NAME…\` takes
 some of them anew. Each figure is a ratio against a reference that was measured in the same run, in turn with it; it is
 the median over the rounds, with the middle half of them in brackets. Seconds are only there for orientation: they are
-those of one machine on one day.
+those of one machine on one day. Where others used the machine meanwhile (the load says so), ratios of figures that took
+turns still hold, seconds do not.
 `
 
 function section({ name, title, about }: Measurement, { machine, figures }: Result): string {
@@ -46,9 +56,7 @@ function section({ name, title, about }: Measurement, { machine, figures }: Resu
     '',
     wrapped(about.trim()),
     '',
-    '| what | against | result | goal | met |',
-    '|---|---|---|---|---|',
-    ...figures.map(row),
+    ...(isComparison(figures) ? compared(name, figures) : rows(figures)),
     '',
     wrapped(
       `Measured by \`sudo scripts/bench ${name}\`, which runs ${commands.map((one) => `\`${one}\``).join(', ')}. ` +
@@ -56,6 +64,17 @@ function section({ name, title, about }: Measurement, { machine, figures }: Resu
     ),
     '',
   ].join('\n')
+}
+
+function rows(figures: readonly Figure[]): string[] {
+  return ['| what | against | result | goal | met |', '|---|---|---|---|---|', ...figures.map(row)]
+}
+
+function compared(name: string, figures: readonly Compared[]): string[] {
+  return [
+    ...tables(figures),
+    `![Seconds by the number of prefixes, both on logarithmic scales](performance-${name}.svg)`,
+  ]
 }
 
 function row(figure: Figure): string {

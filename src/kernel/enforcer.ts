@@ -15,7 +15,7 @@ import type { Damage } from './change-monitor.ts'
 import type { Conntrack } from './conntrack.ts'
 import type { Generation } from './generation.ts'
 import { KernelError } from './kernel-error.ts'
-import { withLock } from './lock.ts'
+import { waitForFolder, withLock } from './lock.ts'
 import type { KernelState, Nft } from './nft.ts'
 
 /** How a ruleset came into force. */
@@ -161,7 +161,7 @@ export class Enforcer {
       if ('code' in error && error.code === 'ENOENT') return REMOVAL
       throw error
     })
-    await this.#locked(() => this.#nft.apply(text))
+    await this.#locked(() => this.#send(text))
     this.#inForce = null
   }
 
@@ -185,7 +185,7 @@ export class Enforcer {
     const path = this.#stateDirectory === null ? null : join(this.#stateDirectory, BOOT_FILE)
     const text = path === null ? null : await readFile(path, 'utf8').catch(() => null)
     if (text === null) return false
-    await this.#locked(() => this.#nft.apply(text))
+    await this.#locked(() => this.#send(text))
     await this.#generation?.note()
     return true
   }
@@ -205,8 +205,17 @@ export class Enforcer {
   }
 
   #locked<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#stateDirectory === null) return work()
-    return withLock(join(this.#stateDirectory, LOCK_FILE), work)
+    const folder = this.#stateDirectory
+    if (folder === null) return work()
+    return withLock(join(folder, LOCK_FILE), async () => {
+      await waitForFolder(folder)
+      return work()
+    })
+  }
+
+  /** @throws KernelError */
+  #send(script: string): Promise<void> {
+    return this.#nft.apply(script, this.#stateDirectory)
   }
 
   /** As a change beside what is kept, where that is known and leads there; else as a whole. */
@@ -259,11 +268,11 @@ export class Enforcer {
     const { text } = renderReplacement(ruleset, era)
     const remembered = await this.#remember(ruleset)
     try {
-      await this.#nft.apply(text + renderRemembered(ruleset, remembered))
+      await this.#send(text + renderRemembered(ruleset, remembered))
     } catch (error) {
       // Rules without memory are better than none: it may be the memory that was refused.
       if (!(error instanceof KernelError) || error.fault !== 'refused') throw error
-      await this.#nft.apply(text)
+      await this.#send(text)
     }
     await this.#generation?.note()
     return firstOf(era)
@@ -282,7 +291,7 @@ export class Enforcer {
   /** False when the kernel does not hold what the change starts from. */
   async #try(text: string): Promise<boolean> {
     try {
-      await this.#nft.apply(text)
+      await this.#send(text)
       return true
     } catch (error) {
       if (error instanceof KernelError && error.fault === 'refused') return false

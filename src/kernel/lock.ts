@@ -52,6 +52,19 @@ export async function keepLock(path: string): Promise<void> {
   await acquire(path, 0)
 }
 
+/**
+ * Waits until nobody holds flock(2) on a folder: an nft that goes on when whoever started it was killed does (`nft.ts`),
+ * and what it sends must not come after what is sent next. Where that cannot be seen nothing is waited for.
+ * @throws LockedError naming it after `patience` milliseconds
+ */
+export async function waitForFolder(folder: string, patience = PATIENCE): Promise<void> {
+  for (const deadline = performance.now() + patience; ; await wait(PAUSE)) {
+    const pid = await holderOf(folder, 'FLOCK').catch(() => null)
+    if (pid === null) return
+    if (performance.now() > deadline) throw new LockedError(`an nft of an earlier change (process ${pid})`)
+  }
+}
+
 async function acquire(path: string, patience: number): Promise<(() => void) | null> {
   let database: DatabaseSync
   try {
@@ -110,11 +123,8 @@ function makeFile(path: string): void {
 async function findHolder(path: string): Promise<string> {
   const unknown = 'another egress25'
   try {
-    const { ino } = statSync(path)
-    for (const line of (await readFile('/proc/locks', 'utf8')).split('\n')) {
-      // 1: POSIX  ADVISORY  WRITE 4711 fe:00:2146521 1073741824 1073742335
-      const [, pid, inode] = / WRITE (\d+) \w+:\w+:(\d+) /.exec(line) ?? []
-      if (inode !== String(ino) || pid === undefined) continue
+    const pid = await holderOf(path, 'POSIX')
+    if (pid !== null) {
       const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
       const words = command.split('\0').filter((word) => word !== '')
       const name = words.slice(words.findIndex((word) => /cli\.ts$/.test(word)) + 1).join(' ')
@@ -124,4 +134,12 @@ async function findHolder(path: string): Promise<string> {
     // As well said without.
   }
   return unknown
+}
+
+/** The process that holds a lock of a kind on a file or folder; null when none does. */
+async function holderOf(path: string, kind: 'FLOCK' | 'POSIX'): Promise<string | null> {
+  const { ino } = statSync(path)
+  // 1: POSIX  ADVISORY  WRITE 4711 fe:00:2146521 1073741824 1073742335
+  const held = new RegExp(`^\\d+: ${kind} .* WRITE (\\d+) \\w+:\\w+:${ino} `, 'm')
+  return held.exec(await readFile('/proc/locks', 'utf8'))?.[1] ?? null
 }

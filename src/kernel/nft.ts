@@ -3,6 +3,7 @@ import type { AppliedLog } from '../compile/applied-log.ts'
 import { APPLIED_MAP, ERA, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
 import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
+import { LockedError } from './lock.ts'
 import { endOf, requireNft } from './nft-version.ts'
 import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
 
@@ -19,8 +20,12 @@ export interface KernelState {
 }
 
 export interface Nft {
-  /** Carries out a script in one transaction. @throws KernelError */
-  apply(script: string): Promise<void>
+  /**
+   * Carries out a script in one transaction. While it runs, nft holds flock(2) on the folder, if there is one, and goes on
+   * holding it should this process be killed: so others can tell, and come after it.
+   * @throws KernelError
+   */
+  apply(script: string, folder?: string | null): Promise<void>
   /** Reads the two small sets of our table; null when there is no table. @throws KernelError */
   readState(): Promise<KernelState | null>
   /** Packets counted for one element of a learned set; null when it is not there. @throws KernelError */
@@ -33,6 +38,12 @@ export interface Nft {
 
 /** A million elements take some seconds on a quiet machine, and a gateway is not always quiet. */
 const TIMEOUTS = { apply: 300_000, read: 20_000 }
+
+/** nft itself, by the same process id, once it has the lock; for seconds, since who asks has waited for others before. */
+const IN_TURN = ['flock', '--no-fork', '--wait', '10', '--conflict-exit-code', '75'] as const
+const NOT_ITS_TURN = 75
+/** With which flock(1) ends when it cannot lock (sysexits.h), of itself and not by nft. */
+const CANNOT_LOCK = 64
 
 /** Ids of processes are used again, but not so soon. */
 const REMEMBERED_PIDS = 1_000
@@ -47,10 +58,16 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
   }
   /** Whether the nft at hand has been found to do; looked at again whenever it fails: it may be another one by then. */
   let isChecked = false
-  const nft = async (args: string[], timeout: number, input?: string): Promise<ProcessResult> => {
+  const nft = async (
+    args: string[],
+    timeout: number,
+    input?: string,
+    before: readonly string[] = [],
+  ): Promise<ProcessResult> => {
     if (!isChecked) await requireNft(run)
+    const [program = 'nft', ...rest] = [...before, 'nft', ...args]
     try {
-      const result = await run(['nft', ...args], {
+      const result = await run([program, ...rest], {
         timeout,
         ...(input === undefined ? {} : { input, onStart }),
       })
@@ -74,9 +91,17 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
   }
   return {
     isOurs: (pid) => ours.has(pid),
-    async apply(script) {
-      const result = await nft(['-f', '-'], timeouts.apply, script)
-      if (result.code !== 0) throw refusal(result)
+    async apply(script, folder = null) {
+      const send = (before: readonly string[]) => nft(['-f', '-'], timeouts.apply, script, before)
+      const result = await (folder === null ? send([]) : send([...IN_TURN, folder]))
+      if (folder === null || result.code < CANNOT_LOCK) {
+        if (result.code !== 0) throw refusal(result)
+        return
+      }
+      if (result.code === NOT_ITS_TURN) throw new LockedError('an nft of an earlier change')
+      // Where nothing can be locked, closing port 25 matters more.
+      const again = await send([])
+      if (again.code !== 0) throw refusal(again)
     },
     async readState() {
       // Two commands: nft 1.0.6 finds only the last of several sets listed at once.

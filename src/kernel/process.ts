@@ -1,5 +1,9 @@
 /** Starts one foreign program and waits for its end: argv arrays, no shell, a time limit, bounded output. */
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
 export interface ProcessResult {
   readonly code: number
@@ -8,7 +12,7 @@ export interface ProcessResult {
 }
 
 export interface ProcessOptions {
-  /** Written to its standard input, which is then closed. */
+  /** Its standard input: it reads all of it or nothing, even should this process be killed meanwhile. */
   readonly input?: string | Uint8Array
   /** Beside `programEnvironment()`. */
   readonly env?: Readonly<Record<string, string>>
@@ -51,11 +55,56 @@ export function programEnvironment(): NodeJS.ProcessEnv {
   return { PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`, LC_ALL: 'C', TZ: 'UTC' }
 }
 
+/** Bytes that a pipe takes at once; of more, a reader could see a part, and take it for all. */
+const AT_ONCE = 65_536
+
 /** @throws ProcessError when it is missing, takes too long, dies by a signal or prints too much */
-export const runProcess: ProcessRunner = ([command, ...args], options) =>
-  new Promise((resolve, reject) => {
-    const { input = '', timeout, onStart, env, encoding = 'utf8', maxOutput = MAX_OUTPUT } = options
-    const child = spawn(command, args, { env: { ...programEnvironment(), ...env }, stdio: 'pipe' })
+export const runProcess: ProcessRunner = async (argv, options) => {
+  const { input = '' } = options
+  if (input.length * 3 <= AT_ONCE) return start(argv, options, null)
+  const bytes = Buffer.from(input)
+  const file = bytes.length <= AT_ONCE ? null : await fileOf(bytes)
+  try {
+    return await start(argv, options, file)
+  } finally {
+    await file?.close()
+  }
+}
+
+/** A file without a name that holds the bytes, read from its beginning; null where there is no room for it. */
+async function fileOf(bytes: Buffer): Promise<FileHandle | null> {
+  for (const folder of [tmpdir(), '/dev/shm']) {
+    const path = join(folder, `egress25-${randomUUID()}`)
+    try {
+      const file = await open(path, 'wx+', 0o600)
+      await unlink(path)
+      try {
+        // Said where: the position in the file, which its reader shares, stays at the beginning.
+        for (let at = 0; at < bytes.length; )
+          at += (await file.write(bytes, at, bytes.length - at, at)).bytesWritten
+        return file
+      } catch (error) {
+        await file.close()
+        throw error
+      }
+    } catch {
+      // A full or read-only disk must not keep port 25 open: another place, or else a pipe.
+    }
+  }
+  return null
+}
+
+function start(
+  [command, ...args]: Parameters<ProcessRunner>[0],
+  options: ProcessOptions,
+  file: FileHandle | null,
+): Promise<ProcessResult> {
+  const { input = '', timeout, onStart, env, encoding = 'utf8', maxOutput = MAX_OUTPUT } = options
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      env: { ...programEnvironment(), ...env },
+      stdio: [file?.fd ?? 'pipe', 'pipe', 'pipe'],
+    })
     if (child.pid !== undefined) onStart?.(child.pid)
     const output = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
     let size = 0
@@ -69,7 +118,7 @@ export const runProcess: ProcessRunner = ([command, ...args], options) =>
       timeout,
     )
     for (const stream of ['stdout', 'stderr'] as const) {
-      child[stream].on('data', (chunk: Buffer) => {
+      child[stream]?.on('data', (chunk: Buffer) => {
         size += chunk.length
         if (size > maxOutput)
           kill(new ProcessError('output', `${command} printed more than ${maxOutput} bytes`))
@@ -93,6 +142,7 @@ export const runProcess: ProcessRunner = ([command, ...args], options) =>
       }
     })
     // A program that ends without reading its input is told apart by its exit status, not by a broken pipe.
-    child.stdin.on('error', () => {})
-    child.stdin.end(input)
+    child.stdin?.on('error', () => {})
+    child.stdin?.end(input)
   })
+}

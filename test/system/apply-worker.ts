@@ -1,19 +1,31 @@
 /**
- * Applies two states of the policies in turn, as fast as it can, until it is killed: `apply-worker CONFIG`. Each is a
- * file `a` or `b` beside the policy directory, which becomes its `policy.yaml`.
+ * Applies two rulesets in turn, as fast as it can, until it is killed: `apply-worker STATE_DIRECTORY FILE`. The file has
+ * both, as v8.serialize() writes them. It loads what changes the kernel and nothing else, so that it starts quickly.
  */
-import { copyFile, rename } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { openController } from '../../src/commands/apply.ts'
-import { readConfig } from '../../src/config.ts'
+import { readFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
+import { deserialize } from 'node:v8'
+import type { Ruleset } from '../../src/compile/ruleset.ts'
+import { Enforcer } from '../../src/kernel/enforcer.ts'
+import { KernelError } from '../../src/kernel/kernel-error.ts'
+import { openNft } from '../../src/kernel/nft.ts'
+import { runProcess } from '../../src/kernel/process.ts'
 
-const [, , file = ''] = process.argv
-const config = await readConfig(file)
-const controller = openController(config, config.policyDirectory)
-for (let round = 0; ; round++) {
-  const next = join(config.policyDirectory, 'next')
-  await copyFile(join(dirname(file), round % 2 === 0 ? 'a' : 'b'), next)
-  await rename(next, join(config.policyDirectory, 'policy.yaml'))
-  if (round === 0) process.stdout.write('ready\n')
-  await controller.apply()
+const [, , stateDirectory = '', file = ''] = process.argv
+// Whoever started it holds the other ends: when they go, so does it.
+process.stdin.on('close', () => process.exit()).resume()
+process.stdout.on('error', () => process.exit())
+
+const rulesets = deserialize(readFileSync(file)) as Ruleset[]
+const enforcer = new Enforcer(openNft(runProcess), stateDirectory)
+// It is written at the end of a process, which here never comes.
+flushCompileCache()
+process.stdout.write('ready\n')
+for (;;) {
+  for (const ruleset of rulesets) {
+    await enforcer.apply(ruleset).catch((error: unknown) => {
+      // Its nft was killed; the next apply finds out what that has left.
+      if (!(error instanceof KernelError)) throw error
+    })
+  }
 }
