@@ -28,6 +28,16 @@ export function randomPrefixes(count: number, lengths: readonly number[] = LENGT
   return prefixes
 }
 
+/** The same, but no two of them overlap: what cannot do with that takes these, too. At most 4,194,304. */
+export function disjointPrefixes(count: number): string[] {
+  const random = randomNumbers(25)
+  const slots = new Set<number>()
+  while (slots.size < count) slots.add(Math.floor(random() * (LISTED.size / 256)))
+  return [...slots].map(
+    (slot, index) => `${dotted(LISTED.first + slot * 256)}/${LENGTHS[index % LENGTHS.length]}`,
+  )
+}
+
 /** A policy that governs everything here, and an exemption for a list of prefixes in a text file. */
 export function writeList(directory: string, prefixes: readonly string[]): void {
   mkdirSync(join(directory, 'lists'), { recursive: true })

@@ -45,7 +45,6 @@ const plainNft: Contender = {
   set exempt {
     type ipv4_addr
     flags interval
-    auto-merge
     elements = { ${prefixes.join(', ')} }
   }
   chain forward {

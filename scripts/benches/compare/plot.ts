@@ -37,7 +37,7 @@ export function plot(figures: readonly Compared[]): string {
     shown.map(({ result }) => result),
     PANEL.height,
   )
-  const width = PANEL.left + tasks.length * PANEL.width + (tasks.length - 1) * PANEL.gap + 24
+  const width = PANEL.left + tasks.length * PANEL.width + (tasks.length - 1) * PANEL.gap + 44
   const height = PANEL.top + PANEL.height + FOOT
   const panels = tasks.map((task, index) => {
     const left = PANEL.left + index * (PANEL.width + PANEL.gap)
