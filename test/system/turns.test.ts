@@ -1,4 +1,4 @@
-/** What a program that was killed has left at work never comes after what was done next. */
+/** What a program that was killed has left behind: it never comes after what was done next, nor in its way. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -15,15 +15,16 @@ import { waitForFolder } from '../../src/kernel/lock.ts'
 import { openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
-import { ROOT, until } from './gateway.ts'
+import { gateway, ROOT, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
+const EXEMPTION = '---\nkind: exemption\nname: e\nsources: [100.64.9.9]\n'
 const GUARD = join(ROOT, 'scripts/rollback-guard')
 
-async function rulesetOf(...sources: string[]) {
-  const exemption = `---\nkind: exemption\nname: e\nsources: [${sources.join(', ')}]\n`
-  const text = `kind: policy\nname: p\nnetworks: [100.64.0.0/10]\n${sources.length > 0 ? exemption : ''}`
+/** With a policy, and with what else there is. */
+async function compiled(...documents: string[]) {
+  const text = `kind: policy\nname: p\nnetworks: [100.64.0.0/10]\n${documents.join('')}`
   const overlay = new Map([['policies.yaml', text]])
   const { model } = await loadPolicies(import.meta.dirname, { now: Date.now(), overlay })
   if (model === null) throw new Error('these policies are not sound')
@@ -55,8 +56,8 @@ async function place(test: Test) {
 
 t.test('an nft that outlives its program is waited for, and named', async (t) => {
   const { state, run, atWork, enforcer } = await place(t)
-  await enforcer.apply(await rulesetOf())
-  const next = await rulesetOf('100.64.9.9')
+  await enforcer.apply(await compiled())
+  const next = await compiled(EXEMPTION)
   const holder = await atWork()
   await t.rejects(waitForFolder(state, 50), { message: /process \d+\) is changing the rules/ })
   const applied = new Enforcer(openNft(run), state).apply(next)
@@ -67,8 +68,8 @@ t.test('an nft that outlives its program is waited for, and named', async (t) =>
 
 t.test('the guard of a change comes after it, too', async (t) => {
   const { lab, state, atWork, enforcer } = await place(t)
-  const confirmed = (await enforcer.apply(await rulesetOf())).digest
-  const { digest } = await enforcer.applyUntilBoot(await rulesetOf('100.64.9.9'))
+  const confirmed = (await enforcer.apply(await compiled())).digest
+  const { digest } = await enforcer.applyUntilBoot(await compiled(EXEMPTION))
   // Overdue, and nobody else is there to take it back.
   await writeFile(join(state, 'pending'), `0123456789abcdef 60 1 ${digest}\n`)
   const holder = await atWork()
@@ -103,4 +104,65 @@ t.test('a program reads all of its input or nothing, whatever becomes of us', as
   await writeFile(go, '')
   const read = await until('what it reads', () => readFile(out, 'utf8').catch(() => null))
   t.equal(read.length, size)
+})
+
+t.test('whoever listens for a service goes with it, also as root, and the next one can', async (t) => {
+  const g = await gateway(t)
+  const listening = async () =>
+    until('somebody who listens', async () => {
+      const { events } = (await g.get('/v1/status')) as { events: { listening: boolean } }
+      return events.listening
+    })
+  const childrenOf = async (pid: number) => {
+    const pids = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).trim().split(' ')
+    const names = await Promise.all(pids.map((one) => readFile(`/proc/${one}/comm`, 'utf8').catch(() => '')))
+    return pids.flatMap((one, at) => (/^(tcpdump|socat)\n/.test(names[at] ?? '') ? [Number(one)] : []))
+  }
+  const service = await g.start()
+  await listening()
+  const listeners = await until('both of them', async () => {
+    const found = await childrenOf(service.pid ?? 0)
+    return found.length === 2 && found
+  })
+  await g.stop(service, 'SIGKILL')
+  await until('their end', async () => !listeners.some((pid) => sendSignal(pid, 0)))
+  const next = await g.start()
+  await listening()
+  t.equal(await g.client.connect({ from: '100.64.7.7', to: '203.0.113.9', port: 25 }), 'reset')
+  await until('the attempt in detail', async () => {
+    const { items } = (await g.get('/v1/attempts')) as { items: readonly { source: string }[] }
+    return items.some(({ source }) => source === '100.64.7.7')
+  })
+  t.equal(await g.stop(next), 0)
+})
+
+t.test('an exemption ends when it ends: nobody prolongs it by applying, restarting or booting', async (t) => {
+  const { lab, state, run, enforcer } = await place(t)
+  await (await lab.probe(lab.internet)).listen([25])
+  const client = await lab.client()
+  const connect = (from: string) => client.connect({ from, to: '203.0.113.9', port: 25, timeoutMs: 10_000 })
+  const [ending, staying] = ['100.64.9.9', '100.64.9.8']
+  const end = (Math.floor(Date.now() / 1000) + 10) * 1000
+  const expires = `\nexpires: ${new Date(end).toISOString().replace('.000', '')}`
+  const exemptions = (hosts: readonly string[]) =>
+    hosts.map(
+      (host, at) =>
+        `---\nkind: exemption\nname: e${at}\nsources: [${host}]${host === ending ? expires : ''}\n`,
+    )
+  const first = await compiled(...exemptions([ending]))
+  await enforcer.apply(first)
+  t.equal(await connect(ending), 'connected')
+  t.equal((await enforcer.apply(first)).how, 'unchanged', 'applied again')
+  t.equal((await new Enforcer(openNft(run), state).apply(first)).how, 'unchanged', 'by the next program')
+  const second = await compiled(...exemptions([ending, staying]))
+  t.equal((await enforcer.apply(second)).how, 'delta', 'together with a change')
+  await enforcer.restore('everything')
+  t.ok(Date.now() < end - 1_000 ? (await connect(ending)) === 'connected' : true)
+  await until('its end', async () => Date.now() > end + 100)
+  t.same([await connect(ending), await connect(staying)], ['reset', 'connected'])
+  await enforcer.restore('everything')
+  t.same([await connect(ending), await connect(staying)], ['reset', 'connected'], 'written anew')
+  await lab.exec(lab.gateway, ['nft', 'flush', 'ruleset'])
+  await lab.exec(lab.gateway, ['nft', '-f', join(state, 'ruleset.nft')])
+  t.same([await connect(ending), await connect(staying)], ['reset', 'connected'], 'after a boot')
 })
