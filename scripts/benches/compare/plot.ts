@@ -24,6 +24,7 @@ const STYLES = [
 export function plot(figures: readonly Compared[]): string {
   const tasks = unique(figures.map(({ cell }) => cell.task))
   const programs = unique(figures.map(({ cell }) => cell.program))
+  const sizes = unique(figures.map(({ cell }) => cell.prefixes))
   const limit = Math.max(
     0,
     ...figures.filter(({ cell }) => cell.outcome === 'over').map(({ result }) => result),
@@ -61,9 +62,20 @@ export function plot(figures: readonly Compared[]): string {
       const { colour, mark } = styleOf(which)
       const points = shown
         .filter(({ cell }) => cell.task === task && cell.program === program)
-        .map(({ cell, result }) => ({ x: px(cell.prefixes), y: py(result), isOver: cell.outcome === 'over' }))
+        .map(({ cell, result }) => ({
+          x: px(cell.prefixes),
+          y: py(result),
+          isOver: cell.outcome === 'over',
+          at: sizes.indexOf(cell.prefixes),
+        }))
       if (points.length === 0) return ''
-      const path = points.map((point, at) => `${at === 0 ? 'M' : 'L'}${point.x} ${point.y}`).join('')
+      // No line leads past what could not be measured.
+      const path = points
+        .map((point, index) => {
+          const isNext = points[index - 1]?.at === point.at - 1
+          return `${isNext ? 'L' : 'M'}${point.x} ${point.y}`
+        })
+        .join('')
       const marks = points.map((point) =>
         point.isOver ? `<g fill="#fff">${mark(point.x, point.y)}</g>` : mark(point.x, point.y),
       )
