@@ -22,6 +22,13 @@ import {
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
 import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
 import {
+  buildPolicies,
+  POLICIES_FORMATS,
+  type PoliciesConfig,
+  PoliciesSchema,
+  policiesProblems,
+} from './config/policies.ts'
+import {
   buildSubscribers,
   type SubscriberSource,
   SubscribersSchema,
@@ -43,7 +50,7 @@ const text = (format: string, maxLength = 500) => Type.String({ format, minLengt
 const ConfigSchema = Type.Object(
   {
     gateway: Type.Optional(text('text', 100)),
-    policies: section({ directory: Type.Optional(text('absolute-path')) }),
+    policies: Type.Optional(PoliciesSchema),
     firewall: section({
       hooks: Type.Optional(Type.Array(Type.Enum(['forward', 'output']), { minItems: 1, maxItems: 2 })),
       outside_interfaces: Type.Optional(Type.Array(text('interface', 15), { maxItems: 64 })),
@@ -69,6 +76,7 @@ const ConfigSchema = Type.Object(
 export interface Config {
   readonly gateway: string
   readonly policyDirectory: string
+  readonly policies: PoliciesConfig
   readonly compile: CompileOptions
   readonly api: ApiConfig
   /** With a socket for the command, also where none is configured. */
@@ -99,6 +107,7 @@ export class ConfigError extends Error {
 
 const CONFIG_FORMATS = {
   ...FORMATS,
+  ...POLICIES_FORMATS,
   ...ALERT_FORMATS,
   ...REPORT_FORMATS,
   ...API_FORMATS,
@@ -137,11 +146,17 @@ export function parseConfig(path: string, written: string): Config {
   if (second !== undefined)
     found.push(diagnostic(second.origin, 'not-a-document', 'one document is enough here'))
   const problems = checkShape(ConfigSchema, document?.value ?? {}, CONFIG_FORMATS)
-  const { alerts = [], api = {}, subscribers = [] } = (document?.value ?? {}) as Static<typeof ConfigSchema>
+  const {
+    alerts = [],
+    api = {},
+    policies = {},
+    subscribers = [],
+  } = (document?.value ?? {}) as Static<typeof ConfigSchema>
   const within = (section: string, more: () => Problem[]) => {
     if (problems.some(({ pointer }) => pointer.startsWith(section))) return
     problems.push(...more().map((one) => ({ ...one, pointer: section + one.pointer })))
   }
+  within('/policies', () => policiesProblems(policies))
   within('/alerts', () => alertProblems(alerts))
   within('/api', () => apiProblems(api))
   within('/subscribers', () => subscriberProblems(subscribers))
@@ -158,7 +173,8 @@ function build(written: Static<typeof ConfigSchema>): Config {
   const stateDirectory = state?.directory ?? '/var/lib/egress25'
   return {
     gateway: gateway ?? hostname(),
-    policyDirectory: policies?.directory ?? '/etc/egress25/policies',
+    policyDirectory: buildPolicies(policies ?? {}).directory,
+    policies: buildPolicies(policies ?? {}),
     compile: {
       hooks: (firewall?.hooks as CompileOptions['hooks'] | undefined) ?? DEFAULT_COMPILE_OPTIONS.hooks,
       outsideInterfaces: firewall?.outside_interfaces ?? [],

@@ -7,6 +7,7 @@ import { openChannels } from './alerts/open-channels.ts'
 import { createMetrics, type Metrics } from './api/metrics.ts'
 import { openApi } from './api/open-api.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
+import { readWebhookSecret } from './config/policies.ts'
 import { type Config, ConfigError, readConfig } from './config.ts'
 import { AttemptHistory } from './control/attempt-history.ts'
 import { Controller } from './control/controller.ts'
@@ -20,8 +21,10 @@ import { News } from './control/news.ts'
 import { openExemptions } from './control/open-exemptions.ts'
 import { ConfirmationPendingError, HeldError } from './control/pending.ts'
 import { PolicyError } from './control/policy-error.ts'
+import { PolicyRepository } from './control/policy-repository.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
 import { openReporter } from './control/report.ts'
+import { openHistory } from './history/open-history.ts'
 import { removeLeftOvers } from './kernel/atomic-file.ts'
 import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
@@ -39,6 +42,7 @@ import { AttemptLog } from './store/attempts.ts'
 import { BaselineStore } from './store/baselines.ts'
 import { inTransaction, openDatabase } from './store/database.ts'
 import { EvidenceStore } from './store/evidence.ts'
+import { HistoryJournal } from './store/history-journal.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
 import { Outbox } from './store/outbox.ts'
@@ -70,6 +74,20 @@ export async function serve(configFile: string | null): Promise<Exit> {
     onEnded: (connections) => log.info({ connections }, 'redirected connections were ended'),
     onFailed: (reason) => log.error({ reason }, 'redirected connections may go on as before'),
   })
+  const journal = new HistoryJournal(database)
+  const webhookSecret = await secretOf(config)
+  const opened = await openHistory({
+    config: config.policies,
+    gateway: config.gateway,
+    run: runProcess,
+    journal,
+    now: Date.now,
+    onCommitted: (commits) => {
+      for (const { id, record } of commits) news.committed(id, record)
+      repository.committed()
+    },
+    onFailed: (error) => news.historyFailed(error),
+  }).catch(unusableHistory)
   const generation = new Generation(runProcess, config.stateDirectory)
   const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack, generation })
   const controller = new Controller({
@@ -84,6 +102,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     findUserIds: (names) => findUserIds(names, runProcess),
     now: Date.now,
+    keeper: opened.history ?? undefined,
     onApplied: (inForce, by) => {
       news.applied(inForce, by)
       exemptions.applied(inForce, by)
@@ -194,6 +213,15 @@ export async function serve(configFile: string | null): Promise<Exit> {
     resolver: resolver === null ? null : { server: resolver, lookUp: openNames(resolver) },
     now: Date.now,
   })
+  const repository = new PolicyRepository({
+    opened,
+    config: config.policies,
+    controller,
+    journal,
+    gateway: config.gateway,
+    webhookSecret,
+    news,
+  })
   const preflight = new PreflightWatch({
     preflight: new Preflight(machineFiles(), runProcess),
     gateway: config.compile,
@@ -248,6 +276,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
       metrics,
       events,
       requests: exemptions.requests,
+      repository,
+      policies: config.policies,
       fourEyes: config.exemptions.fourEyes,
       expiring: config.exemptions.announce[0]?.milliseconds ?? 0,
       onIncident: (event) => news.incident(event),
@@ -270,6 +300,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     lapses.stop()
     dispatcher.stop()
     await api.stop()
+    await repository.stop()
     await history.stop()
     database.close()
   }
@@ -282,6 +313,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     await stop()
     throw error
   }
+  repository.start()
   preflight.start()
   evidenceWatch.start()
   lapses.start()
@@ -336,6 +368,17 @@ function inUse(path: string) {
     if (!(error instanceof LockedError)) throw error
     throw new ConfigError(`${error.holder} runs with the state directory ${path}; give this one another`)
   }
+}
+
+function unusableHistory(error: Error): never {
+  throw new ConfigError(`cannot use the history of the policies: ${error.message}`)
+}
+
+async function secretOf({ policies: { remote } }: Config): Promise<string | null> {
+  if (remote === null) return null
+  return readWebhookSecret(remote).catch((error: Error) => {
+    throw new ConfigError(`cannot read the secret of the webhook: ${error.message}`)
+  })
 }
 
 function unusable(path: string) {

@@ -21,11 +21,13 @@ import { toApiError } from './errors.ts'
 import { eventRoutes } from './events.ts'
 import { exemptionRequestRoutes } from './exemption-requests.ts'
 import { explainRoutes } from './explain.ts'
+import { historyRoutes } from './history.ts'
 import { answerRepeats } from './idempotency.ts'
 import { incidentRoutes } from './incidents.ts'
 import { answerOtherMethods } from './methods.ts'
 import { describe } from './openapi.ts'
 import { sendProblem } from './problem.ts'
+import { pullRoutes } from './pull.ts'
 import { reportRoutes } from './report.ts'
 import { requestId } from './request-id.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
@@ -100,6 +102,8 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     applyRoutes,
     explainRoutes,
     exemptionRequestRoutes,
+    historyRoutes,
+    pullRoutes,
     incidentRoutes,
     attemptRoutes,
     sourceRoutes,

@@ -1,9 +1,11 @@
 /** What the routes are given to work with. */
+import type { PoliciesConfig } from '../config/policies.ts'
 import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
 import type { ExemptionRequests } from '../control/exemption-requests.ts'
 import type { Monitor } from '../control/monitor.ts'
+import type { PolicyRepository } from '../control/policy-repository.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { Reporter } from '../control/report.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
@@ -38,6 +40,8 @@ export interface Context {
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly metrics: Metrics
   readonly requests: ExemptionRequests
+  readonly repository: PolicyRepository
+  readonly policies: PoliciesConfig
   /** Whether exemptions need somebody else's approval than the one's who asked. */
   readonly fourEyes: boolean
   /** Milliseconds before its end from which an exemption counts as expiring. */

@@ -20,6 +20,7 @@ import {
   NoHistoryError,
   NoRevisionError,
 } from '../history/history-error.ts'
+import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
@@ -63,6 +64,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof RequestDecidedError) return new ApiError('request-decided', error.message)
   if (error instanceof FourEyesError) return new ApiError('four-eyes', error.message)
   if (error instanceof ReasonRequiredError) return new ApiError('reason-required', error.message)
+  if (error instanceof UnsignedError) return new ApiError('unsigned', error.message)
   if (error instanceof NoHistoryError) return new ApiError('no-history', error.message)
   if (error instanceof GitError) return new ApiError('history-failed', error.message)
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)

@@ -30,6 +30,7 @@ export const PROBLEMS = {
   'invalid-document': [422, 'The document has mistakes'],
   'invalid-policy': [422, 'With this change the policies would have mistakes'],
   'policy-tests-failed': [422, 'With this change policy tests would fail'],
+  unsigned: [422, 'The revision is not signed by an allowed signer'],
   'reason-required': [422, 'Say why'],
   'idempotency-key-reused': [422, 'This Idempotency-Key was used for something else'],
   'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],

@@ -7,6 +7,7 @@ import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
 import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
+import { RemoteSchema } from './pull.ts'
 import type { Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 import { SubscriberSourceSchema, subscriberSources } from './subscribers.ts'
@@ -44,6 +45,24 @@ export const StatusSchema = object(
     alerts: object({ waiting: counts(null, { description: 'messages by channel' }) }),
     subscribers: Type.Array(SubscriberSourceSchema),
     history: object({ failure: nullable(Text), details_not_kept: Count, unattributed: Count }),
+    exemption_requests: object({ waiting: Count }),
+    repository: object(
+      {
+        reason: nullable(Type.String({ description: 'why the policies have no history' })),
+        branch: nullable(Text),
+        revision: nullable(Text),
+        waiting: Type.Integer({ minimum: 0, description: 'changes that are not committed yet' }),
+        failure: nullable(Text),
+        edited: object({
+          state: oneOf(['in-force', 'not-in-force', 'unsound']),
+          reason: nullable(Text),
+          files: Type.Array(object({ path: Text, change: oneOf(['changed', 'added', 'removed', 'staged']) })),
+          diagnostics: Type.Array(DiagnosticSchema),
+        }),
+        remote: nullable(RemoteSchema),
+      },
+      { description: 'the policies in git: what is committed, edited by hand, and at the remote' },
+    ),
   },
   { title: 'Status', description: 'how the gateway is' },
 )
@@ -155,6 +174,8 @@ function statusOf(context: Context) {
     alerts: { waiting: Object.fromEntries(outbox.waiting()) },
     subscribers: subscriberSources(context.subscribers),
     history: historyBody(context),
+    exemption_requests: { waiting: context.requests.waiting },
+    repository: context.repository.body(),
   }
 }
 

@@ -9,7 +9,7 @@ export interface Intent {
   readonly subject: string
   readonly reason: string | null
   /** The revision that it takes back. */
-  readonly reverts?: string
+  readonly reverts?: string | null
   /** With what each file has now; null: it is not there. */
   readonly files: readonly (FileChange & { readonly before: string | Uint8Array | null })[]
 }
@@ -17,7 +17,7 @@ export interface Intent {
 /** What becomes of a change that was written down. */
 export interface Remembered {
   /** It was made, and is acknowledged. */
-  done(): void
+  done(): void | Promise<void>
   /** It was not made. */
   cancel(): void
 }

@@ -9,6 +9,7 @@ import { digestOf } from '../compile/nft-script.ts'
 import type { CompileOptions } from '../compile/options.ts'
 import { EditedByHandError } from '../history/history-error.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
+import { documentChanges } from '../plan/document-changes.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
 import type { Overlay } from '../policy/files.ts'
 import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
@@ -37,7 +38,7 @@ export interface ControllerOptions {
   readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
   readonly now: () => number
   /** Remembers changes, where something does. */
-  readonly keeper?: ChangeKeeper
+  readonly keeper?: ChangeKeeper | undefined
   readonly onApplied?: (inForce: InForce, by: Caller) => void
   /** What is in force could not be kept for the next boot, or null: it is kept, and was not before. */
   readonly onBootFile?: (error: Error | null) => void
@@ -228,7 +229,7 @@ export class Controller {
         remembered?.cancel()
         throw error
       }
-      remembered?.done()
+      await remembered?.done()
       return null
     })
   }
@@ -239,6 +240,21 @@ export class Controller {
       if (this.#inForce === null || this.#inForce.applied.bootFileError === null) return
       if (this.#trial.pending !== null) return
       this.#bootFile(await this.#options.enforcer.keepForBoot())
+    })
+  }
+
+  /**
+   * Whether an `apply` would bring other documents into force, such as those that somebody edits by hand.
+   * @throws PolicyError when the directory has mistakes, or DirectoryError
+   */
+  differs(): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const { loaded, ruleset } = await this.#prepare()
+      if (this.#inForce === null) return true
+      return (
+        digestOf(ruleset) !== digestOf(this.#inForce.ruleset) ||
+        documentChanges(this.#inForce.loaded, loaded).length > 0
+      )
     })
   }
 

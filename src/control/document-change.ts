@@ -81,13 +81,11 @@ export function deleteChange({ source }: LocatedDocument, textOf: (path: string)
 
 /** What the directory would be read as with these changes; hidden files are no part of the policies. */
 export function overlayOf(changes: readonly FileChange[]): Overlay {
+  const shown = changes.filter(({ path }) => !path.split('/').some((part) => part.startsWith('.')))
   return new Map(
-    changes.flatMap(({ path, text }) =>
-      typeof text === 'object' && text !== null
-        ? []
-        : path.split('/').some((part) => part.startsWith('.'))
-          ? []
-          : [[path, text] as const],
-    ),
+    shown.map(({ path, text }) => [
+      path,
+      text === null || typeof text === 'string' ? text : Buffer.from(text).toString('utf8'),
+    ]),
   )
 }

@@ -6,6 +6,8 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
+import type { ChangeRecord } from '../history/change-record.ts'
+import type { SyncStatus } from '../history/sync.ts'
 import type { ForeignChange } from '../kernel/change-monitor.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { Finding } from '../kernel/preflight.ts'
@@ -26,6 +28,7 @@ import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 import type { MonitorLog } from './monitor.ts'
 import type { TakenBackBy } from './trial.ts'
+import type { ByHand } from './work-tree-watch.ts'
 
 export interface NewsOptions {
   readonly gateway: string
@@ -212,6 +215,53 @@ export class News implements MonitorLog {
       'an exemption was revoked: its host is infected',
     )
     this.#tellAll('exemption', 'exemption-revoked', { exemption: body, incident: incident.id })
+  }
+
+  /** A change is in git. */
+  committed(id: string, { subject, author, requestId }: ChangeRecord): void {
+    this.#events.publish('history', {
+      event: 'committed',
+      revision: id,
+      subject,
+      by: author.name,
+      request_id: requestId,
+    })
+  }
+
+  /** What was changed waits for git. */
+  historyFailed({ message }: Error): void {
+    this.#log.error(
+      { reason: message },
+      'changes cannot be committed for a while; they are in force, and kept',
+    )
+    this.#events.publish('history', { event: 'failed', reason: message })
+  }
+
+  editedByHand({ files, state, reason, diagnostics }: ByHand): void {
+    const body = { state, reason, files: files.slice(0, 100), diagnostics: diagnostics.slice(0, 20) }
+    const line = 'the policy directory was edited by hand'
+    if (state === 'in-force') this.#log.info(body, line)
+    else this.#log.warn(body, line)
+    this.#events.publish('history', { event: 'edited-by-hand', ...body })
+  }
+
+  pulled({ from, to, by }: { from: string | null; to: string; by: Caller }): void {
+    const body = { from, revision: to, by: by.name, request_id: by.requestId }
+    this.#log.info(body, 'policies were pulled, and are in force')
+    this.#events.publish('history', { event: 'pulled', ...body })
+  }
+
+  pushed(revision: string): void {
+    this.#log.info({ revision }, 'changes were pushed')
+    this.#events.publish('history', { event: 'pushed', revision })
+  }
+
+  /** How this directory and the remote stand to each other has changed. */
+  syncState({ state, revision, reason, diagnostics, kept }: SyncStatus): void {
+    const body = { state, revision, reason, kept, diagnostics: diagnostics.slice(0, 20) }
+    if (state === 'in-step') this.#log.info(body, 'in step with the remote again')
+    else this.#log.error(body, 'not in step with the remote; what was good last stays in force')
+    this.#events.publish('history', { event: 'remote', ...body })
   }
 
   preflightAppeared(finding: Finding): void {

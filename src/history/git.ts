@@ -49,6 +49,7 @@ export interface GitOptions {
 
 export interface RunOptions extends Partial<Omit<ProcessOptions, 'env'>> {
   readonly env?: Readonly<Record<string, string>>
+  readonly settings?: Readonly<Record<string, string>>
   /** Exit statuses that are an answer, beside 0. */
   readonly answers?: readonly number[]
 }
@@ -72,12 +73,12 @@ export class Git {
   /** @throws GitError on an exit status that is no answer, with what git said */
   async run(args: readonly string[], options: RunOptions = {}): Promise<ProcessResult> {
     const { run, directory } = this.#options
-    const { env, answers = [], timeout = LOCAL_TIMEOUT, ...rest } = options
+    const { env, settings, answers = [], timeout = LOCAL_TIMEOUT, ...rest } = options
     try {
       const result = await run(['git', '-C', directory, ...args], {
         ...rest,
         timeout,
-        env: { ...this.#environment(), ...env },
+        env: { ...this.#environment(settings), ...env },
       })
       if (result.code === 0 || answers.includes(result.code)) return result
       throw new GitError(`git ${args[0]}: ${firstLines(result.stderr) || `exit status ${result.code}`}`)
@@ -87,9 +88,9 @@ export class Git {
     }
   }
 
-  #environment(): Record<string, string> {
+  #environment(more: GitOptions['settings']): Record<string, string> {
     const { directory, settings, env } = this.#options
-    const all = Object.entries({ ...SETTINGS, 'safe.directory': directory, ...settings })
+    const all = Object.entries({ ...SETTINGS, 'safe.directory': directory, ...settings, ...more })
     return {
       HOME: '/nonexistent',
       GNUPGHOME: '/nonexistent',

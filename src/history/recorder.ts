@@ -36,6 +36,7 @@ export class Recorder {
   #waiting: Waiting[] = []
   /** What the branch has, with what waits: ids of files by path. */
   #files = new Map<string, string>()
+  #head: Head = { branch: null, commit: null }
   #failure: Error | null = null
   #pause = FIRST_PAUSE
   #timer: NodeJS.Timeout | undefined
@@ -49,9 +50,15 @@ export class Recorder {
     this.#options = options
   }
 
-  /** How many changes git does not have yet, and why. */
-  get status(): { readonly waiting: number; readonly failure: Error | null } {
-    return { waiting: this.#waiting.length, failure: this.#failure }
+  /** How many changes git does not have yet, and why; and where the branch was when it was looked at last. */
+  get status(): { readonly waiting: number; readonly failure: Error | null; readonly head: Head } {
+    return { waiting: this.#waiting.length, failure: this.#failure, head: this.#head }
+  }
+
+  /** Somebody may have committed, or checked out another branch. */
+  async look(): Promise<void> {
+    const { branch, commit } = await this.#options.repository.head()
+    if (branch !== this.#head.branch || commit !== this.#head.commit) await this.refresh()
   }
 
   /** Learns what is committed, and takes up what the journal has. */
@@ -64,8 +71,10 @@ export class Recorder {
   /** Reads anew what the branch has: somebody may have committed. */
   async refresh(): Promise<void> {
     const { repository } = this.#options
-    const { commit } = await repository.head()
-    this.#files = new Map([...(await repository.files(commit))].map(([path, { id }]) => [path, id]))
+    this.#head = await repository.head()
+    this.#files = new Map(
+      [...(await repository.files(this.#head.commit))].map(([path, { id }]) => [path, id]),
+    )
     for (const { record } of this.#waiting) this.#follow(record)
   }
 
@@ -175,6 +184,7 @@ export class Recorder {
     journal.remove(batch.map(({ number }) => number))
     this.#waiting = this.#waiting.filter((one) => !batch.includes(one))
     this.#isUnsure = false
+    this.#head = { ...head, commit: ids.at(-1) ?? head.commit }
     this.#recovered()
     onCommitted(batch.map(({ record }, index) => ({ id: ids[index] ?? '', record })))
     await this.#followInIndex(batch.map(({ record }) => record)).catch(() => {

@@ -188,6 +188,17 @@ export class Repository {
     return found
   }
 
+  /** Keeps bytes as a file of no revision yet. Answers their id. */
+  async store(content: Uint8Array): Promise<string> {
+    return (await this.git.read(['hash-object', '-w', '--stdin'], { input: content })).trim()
+  }
+
+  /** The whole message of a commit. */
+  async messageOf(commit: string): Promise<string> {
+    const text = await this.git.read(['log', '-n', '1', '--format=%B', commit])
+    return `${text.trimEnd()}\n`
+  }
+
   /** What differs from the commit, in the work tree or staged, by path. Costs a look at every file. */
   async edited(): Promise<Edited[]> {
     const text = await this.git.read([

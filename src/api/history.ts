@@ -1,0 +1,188 @@
+/** `/v1/history`: who changed what, when and why, and the way back. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Type } from 'typebox'
+import type { RevisionPage } from '../history/history.ts'
+import type { Revision } from '../history/revisions.ts'
+import { planBody } from '../plan/plan-body.ts'
+import type { Context } from './context.ts'
+import { limitOf, PageQuery, readCursor } from './page.ts'
+import { PlanSchema } from './plan-schema.ts'
+import { ApiError, type ProblemCode } from './problem.ts'
+import { ReasonHeader, reasonOf } from './reason.ts'
+import type { Routes } from './route.ts'
+import { KindSchema, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+
+const RevisionParams = Type.Object({
+  revision: Type.String({ pattern: '^([0-9a-f]{7,64}|HEAD)$', examples: ['HEAD'] }),
+})
+const Change = oneOf(['added', 'changed', 'removed'])
+const Person = object({ name: Text, email: Text })
+
+const REVISION = {
+  revision: Type.String({ description: 'the id of the commit' }),
+  parents: Type.Array(Text),
+  author: Person,
+  committer: Person,
+  time: Time,
+  subject: Text,
+  reason: nullable(Type.String({ description: 'why, as whoever made the change said' })),
+  request_id: nullable(
+    Type.String({ description: 'of the request that made it; null: it came by another way' }),
+  ),
+  reverts: nullable(Type.String({ description: 'the revision that it takes back' })),
+}
+const RevisionSchema = object(REVISION, { title: 'Revision', description: 'one change of the policies' })
+const DetailSchema = object(
+  {
+    ...REVISION,
+    documents: Type.Array(object({ change: Change, kind: KindSchema, name: Text, file: Text })),
+    files: Type.Array(object({ path: Text, change: Change })),
+    diff: nullable(Type.String({ description: 'as git shows it; null: it is longer than 1 MiB' })),
+  },
+  { title: 'RevisionDetail', description: 'one change, with what it changed' },
+)
+
+const ListQuery = object({
+  ...PageQuery.properties,
+  path: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 500, description: 'only what changed this file or folder' }),
+  ),
+})
+
+const READING: readonly ProblemCode[] = ['no-history', 'history-failed']
+const CHANGING: readonly ProblemCode[] = [
+  ...READING,
+  'not-found',
+  'history-conflict',
+  'edited-by-hand',
+  'invalid-policy',
+  'policy-tests-failed',
+  'policies-unreadable',
+  'policies-unwritable',
+  'policies-held',
+  'confirmation-pending',
+  'kernel-refused',
+]
+
+export const historyRoutes: Routes<Context> = (app, { controller, repository }) => {
+  app.get(
+    '/v1/history',
+    {
+      schema: {
+        operationId: 'listRevisions',
+        summary: 'Who changed what, the latest first',
+        tags: ['history'],
+        querystring: ListQuery,
+        response: { 200: pageOf(RevisionSchema, 'a page of revisions') },
+      },
+      config: { access: 'viewer', problems: READING },
+    },
+    async ({ query }) => {
+      const from = parseCursor(readCursor(query))
+      const { revisions, next } = await repository.history.list(from, limitOf(query), query.path ?? null)
+      const cursor = next === null ? null : Buffer.from(`${next.head} ${next.skip}`).toString('base64url')
+      return { items: revisions.map(revisionBody), next: cursor }
+    },
+  )
+
+  app.get(
+    '/v1/history/:revision',
+    {
+      schema: {
+        operationId: 'getRevision',
+        summary: 'One change: its documents, files and diff',
+        tags: ['history'],
+        params: RevisionParams,
+        response: { 200: DetailSchema },
+      },
+      config: { access: 'viewer', problems: [...READING, 'not-found'] },
+    },
+    async ({ params }) => {
+      const { documents, files, patch, ...revision } = await repository.history.show(params.revision)
+      return { ...revisionBody(revision), documents, files, diff: patch }
+    },
+  )
+
+  app.post(
+    '/v1/history/:revision/revert',
+    {
+      schema: {
+        operationId: 'revertRevision',
+        summary: 'Take a change back, with a new one that is validated and applied like any other',
+        tags: ['history'],
+        params: RevisionParams,
+        headers: ReasonHeader,
+        querystring: object({ dry_run: Type.Optional(oneOf(['true', 'false'])) }),
+        response: {
+          200: Type.Union([RevisionSchema, object({ dry_run: Type.Literal(true), plan: PlanSchema })]),
+        },
+      },
+      config: { access: 'admin', problems: CHANGING },
+    },
+    async ({ params, query, headers, caller }) => {
+      const { history } = repository
+      const reason = reasonOf(headers)
+      const plan = await controller.changeFiles(
+        async () => {
+          const { revision, files } = await history.revertOf(params.revision)
+          if (files.length === 0)
+            throw new ApiError('history-conflict', 'it is taken back already; there is nothing to change', {
+              files: [],
+            })
+          const { directory } = history.repository.git
+          const changed = await Promise.all(
+            files.map(async ({ path, content }) => ({
+              path,
+              text: content === null ? null : content.toString('utf8'),
+              before: await readFile(join(directory, path), 'utf8').catch(() => null),
+            })),
+          )
+          await history.mustBeCommitted(new Map(changed.map(({ path, before }) => [path, before])))
+          const subject = `Revert "${revision.subject}"`
+          const remember = () =>
+            history.begin({ by: caller, subject, reason, reverts: revision.id, files: changed })
+          return { files: changed.map(({ path, text }) => ({ path, text })), remember }
+        },
+        { by: caller, dryRun: query.dry_run === 'true' },
+      )
+      if (plan !== null) return { dry_run: true as const, plan: planBody(plan) }
+      const { revisions } = await history.list(null, 1, null)
+      const [made] = revisions
+      if (made === undefined) throw new ApiError('history-failed', 'the history is empty')
+      return revisionBody(made)
+    },
+  )
+}
+
+function revisionBody({
+  id,
+  parents,
+  author,
+  committer,
+  time,
+  subject,
+  reason,
+  requestId,
+  reverts,
+}: Revision) {
+  const when = new Date(time).toISOString()
+  return {
+    revision: id,
+    parents: [...parents],
+    author,
+    committer,
+    time: when,
+    subject,
+    reason,
+    request_id: requestId,
+    reverts,
+  }
+}
+
+function parseCursor(cursor: string | null): RevisionPage['next'] {
+  if (cursor === null) return null
+  const [, head, skip] = /^([0-9a-f]{40,64}) (\d{1,9})$/.exec(cursor) ?? []
+  if (head === undefined) throw new ApiError('bad-request', 'the cursor is not one that was given out')
+  return { head, skip: Number(skip) }
+}

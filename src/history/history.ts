@@ -1,0 +1,132 @@
+/** The history of a policy directory: who changed what, when and why; and the way back. */
+import { randomBytes } from 'node:crypto'
+import type { ChangeKeeper, Intent, Remembered } from '../control/change-keeper.ts'
+import { type ChangeRecord, signatureOf } from './change-record.ts'
+import { type ChangedDocument, changedDocuments } from './changed-documents.ts'
+import { type MergedFile, replay } from './merge.ts'
+import type { Recorder } from './recorder.ts'
+import type { FileDifference, Repository } from './repository.ts'
+import { listRevisions, patchOf, type Revision } from './revisions.ts'
+
+export interface HistoryOptions {
+  readonly repository: Repository
+  readonly recorder: Recorder
+  readonly gateway: string
+  readonly now: () => number
+}
+
+export interface RevisionDetail extends Revision {
+  readonly files: readonly { readonly path: string; readonly change: 'added' | 'changed' | 'removed' }[]
+  readonly documents: readonly ChangedDocument[]
+  /** As `git diff` shows it; null: it is too long. */
+  readonly patch: string | null
+}
+
+export interface RevisionPage {
+  readonly revisions: readonly Revision[]
+  /** For the page after it; null: there is none. */
+  readonly next: { readonly head: string; readonly skip: number } | null
+}
+
+export class History implements ChangeKeeper {
+  readonly #options: HistoryOptions
+
+  constructor(options: HistoryOptions) {
+    this.#options = options
+  }
+
+  get repository(): Repository {
+    return this.#options.repository
+  }
+
+  get recorder(): Recorder {
+    return this.#options.recorder
+  }
+
+  mustBeCommitted(files: ReadonlyMap<string, string | Uint8Array | null>): Promise<void> {
+    return this.recorder.mustBeCommitted(files)
+  }
+
+  begin({ by, subject, reason, reverts = null, files }: Intent): Remembered {
+    const { gateway, now, repository } = this.#options
+    const text = (content: string | Uint8Array) =>
+      typeof content === 'string' ? content : Buffer.from(content).toString('utf8')
+    const record: ChangeRecord = {
+      id: randomBytes(16).toString('hex'),
+      time: now(),
+      author: signatureOf(by, gateway),
+      subject,
+      reason,
+      requestId: by.requestId,
+      reverts,
+      files: files.map((file) => ({
+        path: file.path,
+        before: file.before === null ? null : repository.blobId(file.before),
+        text: file.text === null ? null : text(file.text),
+      })),
+    }
+    return this.recorder.begin(record)
+  }
+
+  /** The latest first, with all that was acknowledged. @throws GitError */
+  async list(from: RevisionPage['next'], limit: number, path: string | null): Promise<RevisionPage> {
+    await this.recorder.settle()
+    const head = from?.head ?? (await this.repository.head()).commit
+    if (head === null) return { revisions: [], next: null }
+    const skip = from?.skip ?? 0
+    const found = await listRevisions(this.repository, { from: head, skip, limit: limit + 1, path })
+    const isMore = found.length > limit
+    return { revisions: found.slice(0, limit), next: isMore ? { head, skip: skip + limit } : null }
+  }
+
+  /** @throws NoRevisionError or GitError */
+  async show(revision: string): Promise<RevisionDetail> {
+    await this.recorder.settle()
+    const { repository } = this
+    const id = await repository.resolve(revision)
+    const [found] = await listRevisions(repository, { from: id, skip: 0, limit: 1, path: null })
+    if (found === undefined) throw new Error(`${id} is not in the log`)
+    const parent = found.parents[0] ?? null
+    const differences = await repository.differences(parent, id)
+    return {
+      ...found,
+      files: differences.map(({ path, before, after }) => ({
+        path,
+        change: before === null ? 'added' : after === null ? 'removed' : 'changed',
+      })),
+      documents: await documentsOf(repository, differences),
+      patch: await patchOf(repository, parent ?? (await repository.emptyTree()), id),
+    }
+  }
+
+  /**
+   * What files become when a revision is taken back.
+   * @throws NoRevisionError, ConflictError when the same lines were changed since, or GitError
+   */
+  async revertOf(revision: string): Promise<{ readonly revision: Revision; readonly files: MergedFile[] }> {
+    await this.recorder.settle()
+    const { repository } = this
+    const id = await repository.resolve(revision)
+    const [found] = await listRevisions(repository, { from: id, skip: 0, limit: 1, path: null })
+    const { commit } = await repository.head()
+    if (found === undefined) throw new Error(`${id} is not in the log`)
+    const before = found.parents[0] ?? (await repository.emptyTree())
+    return { revision: found, files: await replay(repository, id, before, await repository.files(commit)) }
+  }
+}
+
+/** The documents that differ; files that are very large hold lists, and are not looked into. */
+export async function documentsOf(
+  repository: Repository,
+  differences: readonly FileDifference[],
+): Promise<ChangedDocument[]> {
+  const yaml = differences.filter(({ path }) => /\.ya?ml$/.test(path))
+  const contents = await repository.contents(
+    yaml.flatMap(({ before, after }) => [before, after].flatMap((blob) => (blob === null ? [] : [blob.id]))),
+  )
+  const text = (id: string | undefined) =>
+    id === undefined ? null : (contents.get(id)?.toString('utf8') ?? null)
+  return changedDocuments(
+    yaml.map(({ path, before, after }) => ({ path, before: text(before?.id), after: text(after?.id) })),
+  )
+}
