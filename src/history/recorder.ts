@@ -213,7 +213,8 @@ export class Recorder {
     const files = new Map<string, { path: string; before: string | null; after: string | null }>()
     for (const { path, before, text } of batch.flatMap((record) => record.files)) {
       const after = text === null ? null : repository.blobId(text)
-      files.set(path, { path, before: files.get(path)?.before ?? before, after })
+      const first = files.get(path)
+      files.set(path, { path, before: first === undefined ? before : first.before, after })
     }
     return followInIndex(
       repository,

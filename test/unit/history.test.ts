@@ -1,0 +1,263 @@
+/** Policies in git: what was acknowledged is in the history once, and what others do there is theirs. */
+import { readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { isSigned } from '../../src/api/pull.ts'
+import { signatureOf } from '../../src/history/change-record.ts'
+import { runProcess } from '../../src/kernel/process.ts'
+import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
+import { directory } from './support.ts'
+
+const EXEMPTION = { sources: ['100.64.12.7'], ticket: 'NOC-1' }
+
+t.test('a change through the API is one commit', async (t) => {
+  const root = await workTree(t)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await writeFile(join(root, 'notes.txt'), 'not mine to commit\n')
+  await git(root, 'add', 'notes.txt')
+
+  await desk.put('exemption', 'acme', EXEMPTION, 'They asked.\n\nReviewed-by: nobody')
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
+  await desk.history.recorder.settle()
+  t.equal(await git(root, 'rev-list', '--count', 'HEAD'), '3')
+  t.equal(await git(root, 'status', '--porcelain'), 'A  notes.txt', 'what somebody has staged stays staged')
+  t.equal(
+    await readFile(join(root, 'policies/residential.yaml'), 'utf8'),
+    POLICIES['policies/residential.yaml'].replace('enforce', 'observe'),
+    'comments and layout stay',
+  )
+
+  const { revisions, next } = await desk.history.list(null, 2, null)
+  t.match(revisions, [
+    { subject: 'policy residential: changed', author: { email: 'alice@example.net' }, requestId: 'req-1' },
+    { subject: 'exemption acme: added', reason: 'They asked.\n\nReviewed-by: nobody', reverts: null },
+  ])
+  const older = await desk.history.list(next, 2, null)
+  t.match(older, { revisions: [{ subject: 'Begin', requestId: null }], next: null })
+  t.match((await desk.history.list(null, 10, 'exemptions')).revisions, [{ subject: /acme/ }])
+
+  const shown = await desk.history.show(revisions[0]?.id ?? '')
+  t.match(shown, {
+    documents: [{ change: 'changed', kind: 'policy', name: 'residential' }],
+    files: [{ path: 'policies/residential.yaml', change: 'changed' }],
+    patch: /-mode: enforce\n\+mode: observe/,
+  })
+  await t.rejects(desk.history.show('abcdef0'), /there is no revision/)
+  await t.rejects(desk.history.show('--output=x'), /there is no revision/)
+  t.match(await desk.history.show(await git(root, 'rev-list', '--max-parents=0', 'HEAD')), {
+    documents: [{ change: 'added', name: 'residential' }],
+  })
+
+  await desk.controller.delete('exemption', 'acme', { by: ALICE, dryRun: false, mayGoAhead() {} })
+  await desk.history.recorder.settle()
+  t.equal(await git(root, 'log', '-1', '--format=%s'), 'exemption acme: removed')
+  t.equal(await git(root, 'ls-files', 'exemptions'), '')
+
+  const seen = await git(root, 'rev-parse', 'HEAD')
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
+  await desk.history.recorder.settle()
+  t.equal(await git(root, 'rev-parse', 'HEAD'), seen, 'what changes nothing is no commit')
+})
+
+t.test('many at once: each is a commit, once, in the order in which they were made', async (t) => {
+  const root = await workTree(t)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  const names = Array.from({ length: 20 }, (_, index) => `e${index}`)
+  await Promise.all(
+    names.map((name, index) => desk.put('exemption', name, { sources: [`100.64.13.${index}`] })),
+  )
+  await desk.history.recorder.settle()
+  const subjects = (await git(root, 'log', '--reverse', '--format=%s')).split('\n').slice(1)
+  t.same(
+    subjects,
+    names.map((name) => `exemption ${name}: added`),
+  )
+  t.equal(await git(root, 'status', '--porcelain'), '')
+  t.same(desk.journal.all(), [])
+  await git(root, 'fsck', '--strict')
+})
+
+t.test('what somebody edits by hand is neither overwritten nor swept along', async (t) => {
+  const root = await workTree(t)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  const file = join(root, 'policies/residential.yaml')
+  await writeFile(file, `${POLICIES['policies/residential.yaml']}description: half a thou`)
+  await t.rejects(
+    desk.put('policy', 'residential', { networks: ['100.64.0.0/16'] }),
+    /edited by hand and not committed/,
+  )
+  t.match(await readFile(file, 'utf8'), /half a thou$/)
+  await desk.put('exemption', 'acme', EXEMPTION)
+  await desk.history.recorder.settle()
+  t.equal(
+    await git(root, 'status', '--porcelain'),
+    'M policies/residential.yaml',
+    'still there, still not committed',
+  )
+  t.equal(
+    desk.controller.inForce?.loaded.documents.find(({ document }) => document.name === 'residential')
+      ?.document.description,
+    undefined,
+    'nor has it come into force',
+  )
+  await writeFile(file, 'kind: policy\nname: [')
+  await desk.put('exemption', 'beta', { sources: ['100.64.12.9'] })
+  t.equal(await desk.controller.differs().catch(({ name }) => name), 'Error', 'it has mistakes')
+
+  await git(root, 'checkout', '--', 'policies/residential.yaml')
+  await writeFile(join(root, 'exemptions/gamma.yaml'), '# a draft\n')
+  await t.rejects(
+    desk.put('exemption', 'gamma', { sources: ['100.64.12.10'] }),
+    /edited by hand and not committed/,
+  )
+  await rm(join(root, 'exemptions/gamma.yaml'))
+
+  await writeFile(file, POLICIES['policies/residential.yaml'].replace('enforce', 'observe'))
+  await git(root, 'commit', '--quiet', '-am', 'By hand')
+  t.equal(await desk.controller.differs(), true)
+  await desk.controller.apply(ALICE)
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'enforce' })
+  await desk.history.recorder.settle()
+  t.match(await git(root, 'log', '-2', '--format=%s'), 'policy residential: changed\nBy hand')
+})
+
+t.test('while somebody rebases, commits wait', async (t) => {
+  const root = await workTree(t)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await writeFile(join(root, '.git/MERGE_HEAD'), '')
+  await desk.put('exemption', 'acme', EXEMPTION)
+  await t.rejects(desk.history.recorder.settle(), /a merge is under way/)
+  t.equal(desk.history.recorder.status.waiting, 1)
+  await rm(join(root, '.git/MERGE_HEAD'))
+  await desk.history.recorder.settle()
+  t.equal(desk.history.recorder.status.waiting, 0)
+  await git(root, 'checkout', '--quiet', '--detach')
+  await desk.put('exemption', 'beta', { sources: ['100.64.12.9'] })
+  await t.rejects(desk.history.recorder.settle(), /no branch is checked out/)
+  await git(root, 'checkout', '--quiet', 'main')
+})
+
+t.test('after a crash', async (t) => {
+  const state = await directory(t)
+  const root = await workTree(t)
+  const broken = async () => {
+    throw new Error('killed')
+  }
+  const isCommit = (argv: readonly string[]) => argv.includes('fast-import')
+  const first = await openDesk(t, root, {
+    state,
+    run: (argv, how) => (isCommit(argv) ? broken() : runProcess(argv, how)),
+  })
+  await first.put('exemption', 'acme', EXEMPTION)
+  await first.put('exemption', 'beta', { sources: ['100.64.12.9'] })
+  await first.put('exemption', 'acme', { ...EXEMPTION, ticket: 'NOC-2' })
+  const text = (path: string) => readFile(join(root, path), 'utf8')
+  const change = (path: string, before: string | null, after: string | null) =>
+    ({ path, before: before === null ? null : first.history.repository.blobId(before), text: after }) as const
+  const residential = POLICIES['policies/residential.yaml']
+  const record = {
+    kind: 'commit',
+    time: Date.now(),
+    author: { name: 'carol', email: 'carol@gw' },
+    reason: null,
+    requestId: null,
+    reverts: null,
+  } as const
+  await first.close().catch(() => {})
+
+  t.test('what was acknowledged is committed, once, by its authors', async (t) => {
+    const second = await openDesk(t, root, { state })
+    await second.history.recorder.settle()
+    t.same((await git(root, 'log', '--format=%an %s')).split('\n'), [
+      'alice@example.net exemption acme: changed',
+      'alice@example.net exemption beta: added',
+      'alice@example.net exemption acme: added',
+      'Bob Begin',
+    ])
+    t.match(await git(root, 'show', 'HEAD~2:exemptions/acme.yaml'), /NOC-1/)
+    t.equal(await git(root, 'status', '--porcelain'), '')
+    await second.close()
+  })
+  t.test('what is committed already is not committed again', async (t) => {
+    const id = /Egress25-Change: (\w+)/.exec(await git(root, 'log', '-1', '--format=%B'))?.[1] ?? ''
+    const third = await openDesk(t, root, { state })
+    const acme = await text('exemptions/acme.yaml')
+    third.journal.add({
+      ...record,
+      id,
+      subject: 'again',
+      files: [change('exemptions/acme.yaml', null, acme)],
+    })
+    await third.close()
+    const fourth = await openDesk(t, root, { state })
+    await fourth.history.recorder.settle()
+    t.equal(await git(root, 'rev-list', '--count', 'HEAD'), '4')
+    t.same(fourth.journal.all(), [])
+    await fourth.close()
+  })
+  t.test('what never happened is dropped; of what did all files follow', async (t) => {
+    const fifth = await openDesk(t, root, { state })
+    const observed = residential.replace('enforce', 'observe')
+    const files = [
+      change('policies/residential.yaml', residential, observed),
+      change('exemptions/beta.yaml', await text('exemptions/beta.yaml'), null),
+      change('exemptions/delta.yaml', null, 'kind: exemption\nname: delta\nsources: [100.64.12.11]\n'),
+    ]
+    fifth.journal.add({ ...record, id: 'a'.repeat(32), subject: 'never', files })
+    await fifth.close()
+    const sixth = await openDesk(t, root, { state })
+    await sixth.history.recorder.settle()
+    t.equal(await git(root, 'rev-list', '--count', 'HEAD'), '4')
+    sixth.journal.add({ ...record, id: 'b'.repeat(32), subject: 'three files', files })
+    await sixth.close()
+    await writeFile(join(root, 'policies/residential.yaml'), observed)
+    const seventh = await openDesk(t, root, { state })
+    await seventh.history.recorder.settle()
+    t.equal(await git(root, 'log', '-1', '--format=%an %s'), 'carol three files')
+    t.equal(await git(root, 'status', '--porcelain'), '')
+    t.same((await git(root, 'ls-files', 'exemptions')).split('\n'), [
+      'exemptions/acme.yaml',
+      'exemptions/delta.yaml',
+    ])
+    await seventh.close()
+  })
+})
+
+t.test('a revision is taken back by another one', async (t) => {
+  const root = await workTree(t, {
+    'policies/residential.yaml': `${POLICIES['policies/residential.yaml']}\n# How.\n\naction: reject\n`,
+  })
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  const put = (body: object) =>
+    desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], action: 'reject', ...body })
+  await put({ mode: 'observe' })
+  await desk.history.recorder.settle()
+  const revision = await git(root, 'rev-parse', 'HEAD')
+  await put({ mode: 'observe', description: 'new' })
+  const { files } = await desk.history.revertOf(revision)
+  t.match(files[0]?.content?.toString(), /mode: enforce\n[^]*description: new/, 'what came later stays')
+  await put({ mode: 'enforce', description: 'new' })
+  t.same((await desk.history.revertOf(revision)).files, [], 'nothing is left to take back')
+  await put({ description: 'new' })
+  await t.rejects(desk.history.revertOf(revision), /the same lines were changed since/)
+})
+
+t.test('who made a change, and what a webhook is signed with', async (t) => {
+  t.same(signatureOf({ name: 'NOC <night>\n' }, 'gw 1'), { name: 'NOC night', email: 'NOC-night@gw-1' })
+  const body = Buffer.from('{"ref":"main"}')
+  const secret = 'sesame'
+  const { createHmac } = await import('node:crypto')
+  const mac = (data: string) => createHmac('sha256', secret).update(data).digest('hex')
+  const now = 1_800_000_000_000
+  t.ok(isSigned({ 'x-hub-signature-256': `sha256=${mac(String(body))}` }, body, secret, now))
+  t.notOk(isSigned({ 'x-hub-signature-256': `sha256=${mac('else')}` }, body, secret, now))
+  const own = (time: number) => ({ 'egress25-signature': `t=${time},v1=${mac(`${time}.${body}`)}` })
+  t.ok(isSigned(own(now / 1_000), body, secret, now))
+  t.notOk(isSigned(own(now / 1_000 - 301), body, secret, now), 'an old one is not taken again')
+  t.notOk(isSigned({}, body, secret, now))
+})
