@@ -240,7 +240,7 @@ t.test('a revision is taken back by another one', async (t) => {
   const revision = await git(root, 'rev-parse', 'HEAD')
   await put({ mode: 'observe', description: 'new' })
   const { files } = await desk.history.revertOf(revision)
-  t.match(files[0]?.content?.toString(), /mode: enforce\n[^]*description: new/, 'what came later stays')
+  t.match(files[0]?.content?.toString(), /mode: enforce\n[\s\S]*description: new/, 'what came later stays')
   await put({ mode: 'enforce', description: 'new' })
   t.same((await desk.history.revertOf(revision)).files, [], 'nothing is left to take back')
   await put({ description: 'new' })

@@ -1,0 +1,204 @@
+/** Policies that are pulled from, and pushed to, a real git server: neither side is lost, and nothing unsound comes in. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { ALICE, type Desk, git, openDesk, POLICIES } from './history-support.ts'
+import { directory, run } from './support.ts'
+
+const RESIDENTIAL = POLICIES['policies/residential.yaml']
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** git-daemon(1) on loopback with one repository; answers its URL and a clone for somebody who works on it. */
+async function gitServer(t: Test): Promise<{ url: string; clone: string; bare: string }> {
+  const base = await directory(t)
+  const bare = join(base, 'policies.git')
+  await git(base, 'init', '--quiet', '--bare', '--initial-branch=main', bare)
+  const port = await freePort()
+  const daemon: ChildProcess = spawn(
+    'git',
+    [
+      ...['daemon', '--export-all', '--enable=receive-pack', `--base-path=${base}`],
+      ...['--listen=127.0.0.1', `--port=${port}`, '--reuseaddr', base],
+    ],
+    { stdio: 'ignore', detached: true },
+  )
+  t.teardown(() => {
+    if (daemon.pid !== undefined) process.kill(-daemon.pid, 'SIGKILL')
+  })
+  for (let left = 600; ; left--) {
+    const answers = await new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(true))
+      socket.on('error', () => resolve(false))
+      socket.unref()
+    })
+    if (answers) break
+    if (left === 0) throw new Error('git daemon does not answer')
+    await wait(50)
+  }
+  const url = `git://127.0.0.1:${port}/policies.git`
+  const clone = join(base, 'clone')
+  await git(base, 'clone', '--quiet', url, clone).catch(() => {})
+  await git(clone, 'checkout', '--quiet', '-B', 'main')
+  await commit(clone, { 'residential.yaml': RESIDENTIAL }, 'Begin')
+  await git(clone, 'push', '--quiet', 'origin', 'main')
+  return { url, clone, bare }
+}
+
+async function commit(
+  clone: string,
+  files: Readonly<Record<string, string>>,
+  message: string,
+  ...more: string[]
+): Promise<void> {
+  for (const [path, text] of Object.entries(files)) await writeFile(join(clone, path), text)
+  await git(clone, 'add', '--all')
+  await git(clone, ...more, 'commit', '--quiet', '-m', message)
+}
+
+const push = (clone: string) => git(clone, 'push', '--quiet', 'origin', 'HEAD:main')
+const names = ({ controller }: Desk) =>
+  (controller.inForce?.loaded.documents ?? []).map(({ document }) => document.name).sort()
+
+t.test('a remote', async (t) => {
+  const { url, clone, bare } = await gitServer(t)
+  const root = await directory(t)
+  const desk = await openDesk(t, root, { remote: { remote: url, history: 'init' } })
+  t.teardown(() => desk.close())
+  const { sync } = desk
+  if (sync === null) throw new Error('no remote')
+  const pull = () => sync.pull(ALICE)
+  const head = (where: string) => git(where, 'rev-parse', 'main')
+  const relay = 'kind: relay\nname: mx\naddresses: [192.0.2.25]\n'
+
+  t.match(await pull(), { state: 'in-step', ahead: 0 })
+  t.same(names(desk), ['residential'], 'an empty directory takes what is there')
+  t.equal(await git(root, 'status', '--porcelain'), '')
+
+  await commit(clone, { 'mx.yaml': relay }, 'A relay')
+  await push(clone)
+  await pull()
+  t.same(names(desk), ['mx', 'residential'])
+  t.equal(await head(root), await head(clone))
+
+  t.test('what does not pass is refused, and what was good last stays', async (t) => {
+    await commit(clone, { 'mx.yaml': relay.replace('192.0.2.25', '192.0.2.25/24') }, 'A slip')
+    await push(clone)
+    await t.rejects(pull(), /the policies have mistakes/)
+    t.match(sync.status, { state: 'refused', diagnostics: [{ file: 'mx.yaml', code: 'host-bits' }] })
+    t.same(names(desk), ['mx', 'residential'])
+    t.equal(await readFile(join(root, 'mx.yaml'), 'utf8'), relay)
+    await commit(clone, { 'mx.yaml': `# Mended.\n${relay}` }, 'Mended')
+    await push(clone)
+    t.match(await pull(), { state: 'in-step' })
+    t.equal(await head(root), await head(clone))
+  })
+
+  t.test('changes here are pushed; with changes there, ours come after theirs', async (t) => {
+    await desk.put('exemption', 'acme', { sources: ['100.64.12.7'] }, 'They asked.')
+    t.match(await pull(), { ahead: 0 })
+    t.equal(
+      await git(bare, 'log', '-1', '--format=%an %s', 'main'),
+      'alice@example.net exemption acme: added',
+    )
+    await git(clone, 'pull', '--quiet', 'origin', 'main')
+    await commit(clone, { 'mx.yaml': relay }, 'Theirs')
+    await push(clone)
+    await desk.put('exemption', 'beta', { sources: ['100.64.12.8'] })
+    await desk.put('exemption', 'acme', { sources: ['100.64.12.7', '100.64.12.9'] })
+    t.match(await pull(), { state: 'in-step' })
+    t.same((await git(bare, 'log', '-3', '--format=%s', 'main')).split('\n'), [
+      'exemption acme: changed',
+      'exemption beta: added',
+      'Theirs',
+    ])
+    t.equal(await head(root), await head(bare))
+    t.equal(await git(root, 'status', '--porcelain'), '')
+    t.equal(await readFile(join(root, 'mx.yaml'), 'utf8'), relay)
+  })
+
+  t.test('what somebody edits by hand is not overwritten', async (t) => {
+    await git(clone, 'pull', '--quiet', 'origin', 'main')
+    await commit(clone, { 'residential.yaml': `${RESIDENTIAL}description: theirs\n` }, 'Said')
+    await push(clone)
+    await writeFile(join(root, 'residential.yaml'), `${RESIDENTIAL}# mine\n`)
+    await t.rejects(pull(), /edited by hand/)
+    t.match(sync.status, { state: 'edited-by-hand' })
+    t.match(await readFile(join(root, 'residential.yaml'), 'utf8'), /# mine/)
+    await git(root, 'checkout', '--', 'residential.yaml')
+    await pull()
+  })
+
+  t.test('the same document changed on both sides is left to people', async (t) => {
+    await git(clone, 'pull', '--quiet', 'origin', 'main')
+    await commit(
+      clone,
+      { 'exemptions/acme.yaml': 'kind: exemption\nname: acme\nsources: [100.64.99.9]\n' },
+      'No',
+    )
+    await push(clone)
+    await desk.put('exemption', 'acme', { sources: ['100.64.12.10'] })
+    await t.rejects(pull(), /changed both here and at the remote: exemption acme/)
+    t.match(sync.status, { state: 'diverged', kept: 'egress25/gw-test', ahead: 1 })
+    t.equal(await git(bare, 'rev-parse', 'egress25/gw-test'), await head(root), 'ours is kept at the remote')
+    t.equal(await git(bare, 'log', '-1', '--format=%s', 'main'), 'No', 'theirs as well')
+    await git(clone, 'fetch', '--quiet', 'origin')
+    await git(clone, 'merge', '--quiet', '-X', 'theirs', '-m', 'Both', 'origin/egress25/gw-test')
+    await push(clone)
+    t.match(await pull(), { state: 'in-step' })
+    t.equal(await head(root), await head(clone))
+  })
+})
+
+t.test('signatures', async (t) => {
+  const { url, clone } = await gitServer(t)
+  const keys = await directory(t)
+  for (const name of ['bob', 'eve']) {
+    const made = await run('ssh-keygen', [
+      '-q',
+      '-t',
+      'ed25519',
+      '-N',
+      '',
+      '-C',
+      name,
+      '-f',
+      join(keys, name),
+    ])
+    t.equal(made.code, 0)
+  }
+  const signers = join(keys, 'signers')
+  await writeFile(signers, `bob@example.net ${await readFile(join(keys, 'bob.pub'), 'utf8')}`)
+  const by = (name: string) => ['-c', 'gpg.format=ssh', '-c', `user.signingkey=${join(keys, name)}`]
+  const root = await directory(t)
+  const remote = {
+    remote: url,
+    history: 'init',
+    require_signed_commits: true,
+    allowed_signers: signers,
+  } as const
+  const desk = await openDesk(t, root, { remote })
+  t.teardown(() => desk.close())
+  const pull = async () => {
+    await desk.sync?.pull(ALICE)
+  }
+  await t.rejects(pull(), /is not signed by an allowed signer/)
+  t.same(names(desk), [])
+  t.equal(desk.sync?.status.state, 'refused')
+  await git(clone, ...by('bob'), 'commit', '--quiet', '--amend', '-S', '-m', 'Begin')
+  await git(clone, 'push', '--quiet', '--force', 'origin', 'main')
+  await pull()
+  t.same(names(desk), ['residential'])
+  await commit(clone, { 'a.txt': 'x\n' }, 'By eve', ...by('eve'), '-c', 'commit.gpgsign=true')
+  await push(clone)
+  await t.rejects(pull(), /is not signed by an allowed signer/)
+})
