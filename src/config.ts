@@ -20,7 +20,6 @@ import {
   withSocket,
 } from './config/api.ts'
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
-import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
 import {
   buildPolicies,
   POLICIES_FORMATS,
@@ -28,6 +27,7 @@ import {
   PoliciesSchema,
   policiesProblems,
 } from './config/policies.ts'
+import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
 import {
   buildSubscribers,
   type SubscriberSource,

@@ -170,7 +170,7 @@ export class Recorder {
   }
 
   async #commitSome(): Promise<void> {
-    const { repository, journal, committer, onCommitted } = this.#options
+    const { repository, committer, onCommitted } = this.#options
     const busy = await repository.underWay()
     if (busy !== null) throw new GitError(`${busy} in ${repository.git.directory}`)
     const head = await repository.head()
@@ -181,15 +181,13 @@ export class Recorder {
     this.#isUnsure = true
     const commits = batch.map(({ record }) => commitOf(record, messageOf(record), committer))
     const ids = await addCommits(repository, head.branch, head.commit, commits)
-    journal.remove(batch.map(({ number }) => number))
-    this.#waiting = this.#waiting.filter((one) => !batch.includes(one))
+    // First the index: cut short here, it would have what was committed as staged the other way round.
+    await this.#followInIndex(batch.map(({ record }) => record))
+    this.#drop(batch)
     this.#isUnsure = false
     this.#head = { ...head, commit: ids.at(-1) ?? head.commit }
     this.#recovered()
     onCommitted(batch.map(({ record }, index) => ({ id: ids[index] ?? '', record })))
-    await this.#followInIndex(batch.map(({ record }) => record)).catch(() => {
-      // Somebody has the index locked: what is committed shows as staged the other way round until it is refreshed.
-    })
     this.#sincePacked += batch.length
     if (this.#sincePacked >= PACK_EVERY) this.#pack()
   }
@@ -197,15 +195,20 @@ export class Recorder {
   /** What was committed before a crash is known by the id in its message. */
   async #dropCommitted({ commit }: Head): Promise<void> {
     if (commit !== null && this.#waiting.length > 0) {
-      const { repository, journal } = this.#options
+      const { repository } = this.#options
       const format = `--format=%(trailers:key=${TRAILERS.change},valueonly)`
       const depth = String(this.#waiting.length + 1_000)
       const known = new Set((await repository.git.read(['log', '-n', depth, format, commit])).split('\n'))
       const committed = this.#waiting.filter(({ record }) => known.has(record.id))
-      journal.remove(committed.map(({ number }) => number))
-      this.#waiting = this.#waiting.filter((one) => !committed.includes(one))
+      if (committed.length > 0) await this.#followInIndex(committed.map(({ record }) => record))
+      this.#drop(committed)
     }
     this.#isUnsure = false
+  }
+
+  #drop(committed: readonly Waiting[]): void {
+    this.#options.journal.remove(committed.map(({ number }) => number))
+    this.#waiting = this.#waiting.filter((one) => !committed.includes(one))
   }
 
   #followInIndex(batch: readonly ChangeRecord[]): Promise<void> {
