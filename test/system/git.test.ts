@@ -1,6 +1,5 @@
 /** Policies in git with the real service and kernel: whatever kills it, what was acknowledged is in the history once. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { run } from '../../scripts/lab/process.ts'
