@@ -35,7 +35,7 @@ export async function replay(
     else {
       const content = await mergeLines(repository, there, before, after)
       if (content === null) conflicts.push(path)
-      else merged.push({ path, mode: there.mode, content })
+      else if (repository.blobId(content) !== there.id) merged.push({ path, mode: there.mode, content })
     }
   }
   if (conflicts.length > 0) {
