@@ -167,6 +167,38 @@ token
     exit = await revokeToken(id, common(options))
   })
 
+const alerts = program.command('alerts').description('alerts: try channels, look at messages')
+
+alerts
+  .command('test <channel>')
+  .description('send a test to a channel, and say whether it arrived')
+  .option('--json', 'print JSON')
+  .action(async (channel: string, options: Options) => {
+    const { testChannel } = await import('./commands/alerts.ts')
+    exit = await testChannel(channel, common(options))
+  })
+
+alerts
+  .command('list')
+  .description('list messages, the latest first')
+  .option('--channel <name>', 'only those to this channel')
+  .option('--state <state>', 'only those that are waiting, sent or dead (given up)')
+  .option('--json', 'print JSON')
+  .action(async (options: Options & { channel?: string; state?: string }) => {
+    const { listAlerts } = await import('./commands/alerts.ts')
+    const { channel = null, state = null } = options
+    exit = await listAlerts(common(options), { channel, state })
+  })
+
+alerts
+  .command('resend <id>')
+  .description('send a message once more')
+  .option('--json', 'print JSON')
+  .action(async (id: string, options: Options) => {
+    const { resendAlert } = await import('./commands/alerts.ts')
+    exit = await resendAlert(id, common(options))
+  })
+
 program
   .command('serve')
   .description('run the service')

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
+import { ALERTING_SECTIONS, type AlertingConfig, buildAlerting } from './config/alerting.ts'
 import {
   ALERT_FORMATS,
   AlertsSchema,
@@ -69,6 +70,7 @@ const ConfigSchema = Type.Object(
     subscribers: Type.Optional(SubscribersSchema),
     report: Type.Optional(ReportSchema),
     alerts: AlertsSchema,
+    ...ALERTING_SECTIONS,
   },
   { additionalProperties: false },
 )
@@ -93,6 +95,7 @@ export interface Config {
   /** What names the machine behind an address; the first that knows counts. */
   readonly subscribers: readonly SubscriberSource[]
   readonly report: ReportConfig
+  readonly alerting: AlertingConfig
 }
 
 /** The configuration cannot be used; every reason, with its place. */
@@ -193,6 +196,7 @@ function build(written: Static<typeof ConfigSchema>): Config {
     channels: buildAlerts(alerts ?? []),
     subscribers: buildSubscribers(subscribers ?? []),
     report: buildReport(report ?? {}),
+    alerting: buildAlerting(written),
   }
 }
 

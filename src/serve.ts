@@ -2,8 +2,11 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Logger, pino } from 'pino'
-import { Dispatcher } from './alerts/dispatcher.ts'
-import { openChannels } from './alerts/open-channels.ts'
+import { Alerts } from './alerts/alerts.ts'
+import { alertsLog } from './alerts/log.ts'
+import { networkOf } from './alerts/network-of.ts'
+import { prepareAlerts } from './alerts/prepare.ts'
+import { recentAttempts } from './alerts/recent-attempts.ts'
 import { createMetrics, type Metrics } from './api/metrics.ts'
 import { openApi } from './api/open-api.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
@@ -40,18 +43,18 @@ import { notifySystemd, watchdogInterval } from './notify.ts'
 import { DirectoryError } from './policy/files.ts'
 import { AttemptLog } from './store/attempts.ts'
 import { BaselineStore } from './store/baselines.ts'
-import { inTransaction, openDatabase } from './store/database.ts'
+import { inTransaction, openDatabase, openRelaxed } from './store/database.ts'
 import { EvidenceStore } from './store/evidence.ts'
 import { HistoryJournal } from './store/history-journal.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
-import { Outbox } from './store/outbox.ts'
 import { openSubscribers } from './subscribers/open-subscribers.ts'
 import { VERSION } from './version.ts'
 
 const PRUNE_INTERVAL = 3_600_000
 /** Milliseconds between attempts to keep for the next boot what could not be kept. */
 const KEEP_INTERVAL = 10_000
+const DATABASE = 'egress25.db'
 const SERVICE_LOCK = 'service.lock'
 
 /**
@@ -60,14 +63,14 @@ const SERVICE_LOCK = 'service.lock'
  */
 export async function serve(configFile: string | null): Promise<Exit> {
   const config = await readConfig(configFile)
-  const channels = await openChannels(config.channels, config.gateway)
+  const preparedAlerts = await prepareAlerts(config)
   await mkdir(config.stateDirectory, { recursive: true }).catch(unusable(config.stateDirectory))
   await keepLock(join(config.stateDirectory, SERVICE_LOCK)).catch(inUse(config.stateDirectory))
   const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
 
   const database = await open(config)
   const incidents = new IncidentStore(database)
-  const outbox = new Outbox(database)
+  const relaxed = openRelaxed(join(config.stateDirectory, DATABASE))
   const conntrack = openConntrack({
     run: runProcess,
     now: Date.now,
@@ -109,17 +112,17 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     onBootFile: (error) => news.bootFile(error),
   })
-  const dispatcher = new Dispatcher({
-    outbox,
-    channels,
-    onSent: (channel) => metrics.alertSent(channel, 'sent'),
-    onFailed: (channel, error, retryIn) => {
-      metrics.alertSent(channel, 'failed')
-      log.warn(
-        { channel, reason: error.message, retry_in_ms: retryIn },
-        'alert not delivered, will try again',
-      )
-    },
+  const alerts = new Alerts({
+    ...preparedAlerts,
+    gateway: config.gateway,
+    database,
+    relaxed,
+    incidents,
+    networkOf: (source) => networkOf(controller.inForce?.model ?? null, source),
+    attempts: (source, limit) => recentAttempts(history.log, source, limit),
+    now: Date.now,
+    random: Math.random,
+    log: alertsLog(log, () => metrics),
   })
   const users = openLocalUsers(runProcess, Date.now)
   const subscribers = openSubscribers({
@@ -139,11 +142,9 @@ export async function serve(configFile: string | null): Promise<Exit> {
     events,
     database,
     incidents,
-    outbox,
     users,
     identify: (attempt) => identify(attempt, subscribers, users),
-    channels: channels.map(({ name }) => name),
-    onMessages: () => dispatcher.wake(),
+    alerts,
   })
   const history = new AttemptHistory({
     log: new AttemptLog({
@@ -228,6 +229,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     inForce: () => controller.inForce,
     onAppeared: (finding) => news.preflightAppeared(finding),
     onGone: (finding) => news.preflightGone(finding),
+    onLooked: (findings) => news.preflightLooked(findings),
   })
   const lapses = new LapseWatch({
     inForce: () => controller.inForce,
@@ -236,7 +238,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     now: Date.now,
     inTransaction: (work) => {
       inTransaction(database, work)
-      dispatcher.wake()
+      alerts.wake()
     },
     leaveMessages: (lapse, now) => news.leaveLapse(lapse, now),
     onAnnounced: (lapse) => news.lapse(lapse),
@@ -251,6 +253,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     preflight,
     lapses,
     leads: config.exemptions.announce,
+    alerts,
   })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
   // The sockets first: a second instance fails here, before it has touched anything.
@@ -271,7 +274,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       users,
       reporter,
       subscribers,
-      outbox,
+      alerts,
       preflight,
       metrics,
       events,
@@ -298,10 +301,11 @@ export async function serve(configFile: string | null): Promise<Exit> {
     await subscribers.stop()
     preflight.stop()
     lapses.stop()
-    dispatcher.stop()
     await api.stop()
     await repository.stop()
     await history.stop()
+    await alerts.stop()
+    relaxed.close()
     database.close()
   }
   for (const folder of [config.policyDirectory, config.stateDirectory]) await removeLeftOvers(folder)
@@ -317,7 +321,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   preflight.start()
   evidenceWatch.start()
   lapses.start()
-  dispatcher.wake()
+  alerts.start()
   setReady()
   notifySystemd('READY=1')
   log.info({ listen: config.listen, policies: config.policyDirectory }, 'egress25 is running')
@@ -332,9 +336,13 @@ export async function serve(configFile: string | null): Promise<Exit> {
     exemptions.prune(Date.now() - config.retain)
     evidence.prune(Date.now() - config.retain, Date.now())
     incidents.forgetSubscribers(Date.now() - config.retainSubscribers)
+    alerts.prune(Date.now() - config.retain)
   }
   prune()
-  const ticking = setInterval(() => events.tick(), 1_000)
+  const ticking = setInterval(() => {
+    events.tick()
+    alerts.tick(() => monitor.detector.open())
+  }, 1_000)
   const pruning = setInterval(prune, PRUNE_INTERVAL)
   const keeping = setInterval(() => void controller.keepForBoot(), KEEP_INTERVAL)
   process.on('SIGHUP', () => {
@@ -354,7 +362,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
 }
 
 async function open({ stateDirectory }: Config) {
-  const path = join(stateDirectory, 'egress25.db')
+  const path = join(stateDirectory, DATABASE)
   try {
     return openDatabase(path)
   } catch (error) {

@@ -33,6 +33,8 @@ export interface IncidentNews extends News {
   /** A reminder says that an incident still lasts. */
   readonly event: 'opened' | 'updated' | 'resolved' | 'reminder'
   readonly incident: IncidentBody
+  /** The network of a policy that the machine is in; null: nobody knows (any more). */
+  readonly network: string | null
   /** Which incident of this machine it is within `alert_escalation.within`; 1: the first. */
   readonly occurrence: number
 }
@@ -50,12 +52,16 @@ export interface ExemptionNews extends News {
     /** How many there are beside those that are named. */
     readonly more_sources?: number
   }
+  /** Why it was revoked: the incident of one of its machines. */
+  readonly incident?: string
 }
 
 export interface DriftNews extends News {
   readonly event: 'table-contested' | 'table-uncontested'
-  /** The program that changed our table, where it is known. */
-  readonly by: { readonly pid: number; readonly name: string } | null
+  /** The program that changed our table, and what it did first; null: nobody knows, or it is over. */
+  readonly by: { readonly pid: number; readonly program: string; readonly what: string } | null
+  /** Milliseconds until it is put right. */
+  readonly heal_in_ms?: number
 }
 
 export interface PreflightNews extends News {

@@ -11,6 +11,7 @@ import type { TokenStore } from '../store/tokens.ts'
 import { checkAccept } from './accept.ts'
 import { type Identity, isStill } from './access/authenticate.ts'
 import { guard } from './access/guard.ts'
+import { alertRoutes } from './alerts.ts'
 import { applyRoutes } from './apply.ts'
 import { attemptRoutes } from './attempts.ts'
 import { auditRoutes, keepAudit } from './audit.ts'
@@ -31,6 +32,7 @@ import { pullRoutes } from './pull.ts'
 import { reportRoutes } from './report.ts'
 import { requestId } from './request-id.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
+import { silenceRoutes } from './silences.ts'
 import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
 import { tokenRoutes } from './tokens.ts'
@@ -107,6 +109,8 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     incidentRoutes,
     attemptRoutes,
     sourceRoutes,
+    alertRoutes,
+    silenceRoutes,
   ]
   for (const routes of all) await addRoutes(app, routes, context)
   await addRoutes(app, eventRoutes, {

@@ -1,4 +1,6 @@
 /** What the routes are given to work with. */
+
+import type { Alerts } from '../alerts/alerts.ts'
 import type { PoliciesConfig } from '../config/policies.ts'
 import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
@@ -12,7 +14,6 @@ import type { IncidentEvent } from '../detect/incident.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { IncidentStore } from '../store/incidents.ts'
-import type { Outbox } from '../store/outbox.ts'
 import type { Subscribers } from '../subscribers/subscribers.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -35,7 +36,7 @@ export interface Context {
   readonly users: LocalUsers
   readonly reporter: Reporter
   readonly subscribers: Pick<Subscribers, 'find' | 'status'>
-  readonly outbox: Outbox
+  readonly alerts: Alerts
   readonly events: EventLog
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly metrics: Metrics

@@ -1,5 +1,7 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { ChannelStatus } from '../alerts/alerts.ts'
+import type { AlertMetrics } from '../alerts/log.ts'
 import type { Lead } from '../config/exemptions.ts'
 import type { Controller } from '../control/controller.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
@@ -9,13 +11,13 @@ import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { KINDS } from '../policy/schema.ts'
 import { VERSION } from '../version.ts'
+import { createAlertMetrics } from './alert-metrics.ts'
 
-export interface Metrics {
+export interface Metrics extends AlertMetrics {
   readonly contentType: string
   render(): Promise<string>
   /** Measures how long an apply takes. */
   timeApply<T>(work: () => Promise<T>): Promise<T>
-  alertSent(channel: string, outcome: 'sent' | 'failed'): void
 }
 
 /** Gauges that are called totals; the same numbers are there by type. */
@@ -30,9 +32,13 @@ export interface Measured {
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly lapses: Pick<LapseWatch, 'ending'>
   readonly leads: readonly Lead[]
+  readonly alerts: { status(): readonly ChannelStatus[] }
 }
 
-export function createMetrics(monitor: Monitor, { controller, preflight, lapses, leads }: Measured): Metrics {
+export function createMetrics(
+  monitor: Monitor,
+  { controller, preflight, lapses, leads, alerts }: Measured,
+): Metrics {
   const registry = new Registry()
   // Memory, processor time and the event loop of the service itself, under the names that everybody knows.
   collectDefaultMetrics({ register: registry })
@@ -152,12 +158,7 @@ export function createMetrics(monitor: Monitor, { controller, preflight, lapses,
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers,
   })
-  const alerts = new Counter({
-    name: 'egress25_alerts_total',
-    help: 'tries to deliver a message',
-    labelNames: ['channel', 'outcome'],
-    registers,
-  })
+  const alertMetrics = createAlertMetrics(registry, alerts)
   return {
     contentType: registry.contentType,
     render: () => registry.metrics(),
@@ -169,6 +170,6 @@ export function createMetrics(monitor: Monitor, { controller, preflight, lapses,
         end()
       }
     },
-    alertSent: (channel, outcome) => alerts.inc({ channel, outcome }),
+    ...alertMetrics,
   }
 }

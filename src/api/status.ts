@@ -1,5 +1,6 @@
 /** `/v1/status`, `/healthz`, `/readyz`, `/metrics`: how the gateway is. */
 import { Type } from 'typebox'
+import type { ChannelStatus } from '../alerts/alerts.ts'
 import type { InForce } from '../control/controller.ts'
 import { pendingBody } from '../control/pending.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
@@ -42,8 +43,12 @@ export const StatusSchema = object(
     }),
     events: object({ listening: Type.Boolean(), received: Count, lost: Count }),
     incidents: object({ open: counts(INCIDENT_KINDS) }),
-    alerts: object({ waiting: counts(null, { description: 'messages by channel' }) }),
     subscribers: Type.Array(SubscriberSourceSchema),
+    alerts: object({
+      waiting: counts(null, { description: 'news and messages that have not arrived, by channel' }),
+      dead: counts(null, { description: 'messages that were given up, by channel' }),
+      dropped: counts(null, { description: 'news thrown away for want of room, by channel' }),
+    }),
     history: object({ failure: nullable(Text), details_not_kept: Count, unattributed: Count }),
     exemption_requests: object({ waiting: Count }),
     repository: object(
@@ -138,7 +143,7 @@ export const statusRoutes: Routes<Context> = (app, context) => {
 }
 
 function statusOf(context: Context) {
-  const { gateway, version, policyDirectory, started, controller, monitor, outbox, preflight } = context
+  const { gateway, version, policyDirectory, started, controller, monitor, alerts, preflight } = context
   const { inSync, listening, drift, contested, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller
   const { held } = controller.trial
@@ -171,11 +176,22 @@ function statusOf(context: Context) {
     },
     events: { listening, received: told, lost },
     incidents: { open: byKind },
-    alerts: { waiting: Object.fromEntries(outbox.waiting()) },
     subscribers: subscriberSources(context.subscribers),
+    alerts: alertsBody(alerts.status()),
     history: historyBody(context),
     exemption_requests: { waiting: context.requests.waiting },
     repository: context.repository.body(),
+  }
+}
+
+/** Of each channel that has any. */
+function alertsBody(channels: readonly ChannelStatus[]) {
+  const byChannel = (count: (one: ChannelStatus) => number) =>
+    Object.fromEntries(channels.flatMap((one) => (count(one) === 0 ? [] : [[one.name, count(one)]])))
+  return {
+    waiting: byChannel(({ queued, waiting }) => queued + waiting),
+    dead: byChannel(({ dead }) => dead),
+    dropped: byChannel(({ dropped }) => dropped),
   }
 }
 

@@ -4,6 +4,8 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
+import type { Alerts } from '../alerts/alerts.ts'
+import type { DriftNews, ExemptionNews } from '../alerts/message.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ChangeRecord } from '../history/change-record.ts'
@@ -15,7 +17,6 @@ import { formatPrefix } from '../policy/prefix.ts'
 import type { ExemptionDocument } from '../policy/schema.ts'
 import { inTransaction } from '../store/database.ts'
 import type { IncidentStore } from '../store/incidents.ts'
-import type { Outbox } from '../store/outbox.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import type { Caller } from './caller.ts'
@@ -23,10 +24,11 @@ import type { Pending } from './confirmation.ts'
 import type { InForce } from './controller.ts'
 import type { EventLog } from './event-log.ts'
 import type { ExemptionRequest, RequestEvent } from './exemption-request.ts'
-import { lapseBody, lapseKey, MOST_SOURCES } from './lapse-body.ts'
+import { lapseKey, lapseNews, MOST_SOURCES } from './lapse-news.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 import type { MonitorLog } from './monitor.ts'
+import { findingOf, preflightNews, preflightSubject } from './preflight-news.ts'
 import type { TakenBackBy } from './trial.ts'
 import type { ByHand } from './work-tree-watch.ts'
 
@@ -36,15 +38,11 @@ export interface NewsOptions {
   readonly events: EventLog
   readonly database: DatabaseSync
   readonly incidents: IncidentStore
-  readonly outbox: Outbox
   /** Names of local users. */
   readonly users: LocalUsers
   /** Who was behind an attempt. */
   readonly identify: (attempt: Attempt) => Subscriber | null
-  /** Names of the channels that alerts go to. */
-  readonly channels: readonly string[]
-  /** There are new messages. */
-  readonly onMessages: () => void
+  readonly alerts: Pick<Alerts, 'leave' | 'leaveIncident' | 'tellStanding' | 'wake'>
 }
 
 export class News implements MonitorLog {
@@ -78,19 +76,18 @@ export class News implements MonitorLog {
    * that brought it about, where one did.
    */
   incident({ event, incident, time }: IncidentEvent, attempt: Attempt | null = null): void {
-    const { gateway, incidents, identify } = this.#options
+    const { alerts, incidents, identify } = this.#options
     const known = incidents.subscriberOf(incident.id)
     const subscriber = known ?? (attempt === null ? null : identify(attempt))
     const body = incidentBody(incident, subscriber)
     this.#log.warn({ event, incident: body }, `incident ${event}: ${body.summary}`)
     this.#events.publish('incident', { event, incident: body })
-    const message = { event, gateway, time: new Date(time).toISOString(), incident: body }
     this.store(() => {
       incidents.save(incident)
       if (known === null && subscriber !== null) incidents.name(incident.id, subscriber)
-      this.#leaveMessages(`${incident.id}/${event}/${time}`, message)
+      alerts.leaveIncident({ event, incident, time })
     })
-    this.#options.onMessages()
+    alerts.wake()
   }
 
   /** All of the work or nothing of it. A full disk costs what could not be written, and not the watch over the rest. */
@@ -131,12 +128,12 @@ export class News implements MonitorLog {
   contested(by: ForeignChange | null, healIn: number): void {
     const body = { by, heal_in_ms: healIn }
     this.#log.error(body, 'another program changes our table again and again: find it and make it stop')
-    this.#tellAll('drift', 'table-contested', body)
+    this.#tellOfDrift('table-contested', body)
   }
 
   uncontested(): void {
     this.#log.warn('nobody changes our table any more')
-    this.#tellAll('drift', 'table-uncontested', {})
+    this.#tellOfDrift('table-uncontested', { by: null })
   }
 
   missed(): void {
@@ -180,7 +177,8 @@ export class News implements MonitorLog {
 
   /** To be called in the transaction in which the announcement is remembered. */
   leaveLapse(lapse: Lapse<EndingExemption>, now: number): void {
-    this.#leaveMessages(lapseKey(lapse), lapseBody(lapse, this.#options.gateway, now))
+    const { alerts, gateway } = this.#options
+    alerts.leave(lapseKey(lapse), lapseNews(lapse, gateway, now), now)
   }
 
   lapse({ exemption: { name, expires, origin, owner, ticket }, lead }: Lapse<EndingExemption>): void {
@@ -214,7 +212,9 @@ export class News implements MonitorLog {
       { exemption: body, incident: incident.id },
       'an exemption was revoked: its host is infected',
     )
-    this.#tellAll('exemption', 'exemption-revoked', { exemption: body, incident: incident.id })
+    const news = { event: 'exemption-revoked', exemption: body, incident: incident.id } as const
+    this.#events.publish('exemption', news)
+    this.#tell({ ...news, severity: 'warning' })
   }
 
   /** A change is in git. */
@@ -274,6 +274,16 @@ export class News implements MonitorLog {
     this.#events.publish('preflight', { event: 'gone', ...finding })
   }
 
+  /** All that is wrong with the machine: channels are told what has come and gone since they were told last. */
+  preflightLooked(findings: readonly Finding[]): void {
+    const { alerts, gateway } = this.#options
+    alerts.tellStanding(
+      'preflight/',
+      new Map(findings.map((finding) => [preflightSubject(finding), preflightNews(finding, true, gateway)])),
+      (subject) => preflightNews(findingOf(subject), false, gateway),
+    )
+  }
+
   get #log(): Logger {
     return this.#options.log
   }
@@ -282,20 +292,18 @@ export class News implements MonitorLog {
     return this.#options.events
   }
 
-  /** For what must be acted on and is no incident of a machine. */
-  #tellAll(type: 'drift' | 'exemption', event: string, body: Readonly<Record<string, unknown>>): void {
-    const { gateway, onMessages } = this.#options
-    const now = Date.now()
-    this.#events.publish(type, { event, ...body })
-    this.store(() =>
-      this.#leaveMessages(`${event}/${now}`, { event, gateway, time: new Date(now).toISOString(), ...body }),
-    )
-    onMessages()
+  #tellOfDrift(event: DriftNews['event'], body: Pick<DriftNews, 'by' | 'heal_in_ms'>): void {
+    this.#events.publish('drift', { event, ...body })
+    // The end is as severe as the beginning: whoever heard of that one waits for this one.
+    this.#tell({ event, severity: 'critical', ...body })
   }
 
-  #leaveMessages(key: string, message: unknown): void {
-    const { channels, outbox } = this.#options
-    const text = JSON.stringify(message)
-    for (const name of channels) outbox.add(name, key, text)
+  /** For what must be acted on and is no incident of a machine. */
+  #tell(what: Omit<DriftNews, 'gateway' | 'time'> | Omit<ExemptionNews, 'gateway' | 'time'>): void {
+    const { alerts, gateway } = this.#options
+    const now = Date.now()
+    const news = { ...what, gateway, time: new Date(now).toISOString() }
+    this.store(() => alerts.leave(`${news.event}/${now}`, news, now))
+    alerts.wake()
   }
 }

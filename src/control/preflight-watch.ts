@@ -14,6 +14,8 @@ export interface PreflightWatchOptions {
   readonly inForce: () => Pick<InForce, 'model' | 'ruleset'> | null
   readonly onAppeared: (finding: Finding) => void
   readonly onGone: (finding: Finding) => void
+  /** After each look, with all that is found. */
+  readonly onLooked: (findings: readonly Finding[]) => void
 }
 
 const INTERVAL = 60_000
@@ -46,13 +48,14 @@ export class PreflightWatch {
   }
 
   async look(): Promise<void> {
-    const { preflight, onAppeared, onGone } = this.#options
+    const { preflight, onAppeared, onGone, onLooked } = this.#options
     const before = this.#findings
     const found = await preflight.look(this.#situation())
     if (this.#stopped) return
     this.#findings = found
     for (const finding of found) if (!before.some(isSame(finding))) onAppeared(finding)
     for (const finding of before) if (!found.some(isSame(finding))) onGone(finding)
+    onLooked(found)
   }
 
   #situation(): Situation {

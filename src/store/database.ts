@@ -60,6 +60,67 @@ const MIGRATIONS = [
      name TEXT NOT NULL, address TEXT NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
      seen INTEGER NOT NULL, PRIMARY KEY (name, address)
    ) STRICT, WITHOUT ROWID;`,
+  // What waited in the one queue of before waits in the new one.
+  `CREATE TABLE alert_queue (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     channel TEXT NOT NULL,
+     key TEXT NOT NULL,
+     time INTEGER NOT NULL,
+     body TEXT NOT NULL,
+     UNIQUE (channel, key)
+   ) STRICT;
+   CREATE INDEX alert_queue_by_channel ON alert_queue (channel, id);
+   CREATE TABLE alert_drops (
+     channel TEXT PRIMARY KEY,
+     dropped INTEGER NOT NULL,
+     unsaid INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE alert_messages (
+     id INTEGER PRIMARY KEY AUTOINCREMENT,
+     channel TEXT NOT NULL,
+     key TEXT NOT NULL,
+     state TEXT NOT NULL DEFAULT 'waiting',
+     time INTEGER NOT NULL,
+     created INTEGER NOT NULL,
+     body TEXT NOT NULL,
+     incidents TEXT NOT NULL,
+     tries INTEGER NOT NULL DEFAULT 0,
+     next_try INTEGER NOT NULL DEFAULT 0,
+     error TEXT,
+     settled INTEGER,
+     UNIQUE (channel, key)
+   ) STRICT;
+   CREATE INDEX alert_messages_by_state ON alert_messages (channel, state, id);
+   CREATE TABLE alert_reminders (
+     channel TEXT NOT NULL,
+     incident TEXT NOT NULL,
+     number INTEGER NOT NULL,
+     PRIMARY KEY (incident, channel)
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE alert_silences (
+     id TEXT PRIMARY KEY,
+     until INTEGER NOT NULL,
+     body TEXT
+   ) STRICT;
+   CREATE TABLE alert_silenced (
+     silence TEXT PRIMARY KEY,
+     news INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   CREATE TABLE alert_standing (
+     subject TEXT PRIMARY KEY,
+     since INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;
+   INSERT INTO alert_queue (channel, key, time, body)
+     SELECT channel, key, CAST(strftime('%s', json_extract(body, '$.time')) AS INTEGER) * 1000,
+       json_set(body, '$.severity', 'warning', '$.occurrence', 1, '$.network', NULL)
+     FROM outbox WHERE json_valid(body) ORDER BY id;
+   DROP TABLE outbox;`,
+  `CREATE TABLE channel_memory (
+     channel TEXT NOT NULL,
+     key TEXT NOT NULL,
+     value TEXT NOT NULL,
+     PRIMARY KEY (channel, key)
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */
@@ -75,6 +136,16 @@ export function openDatabase(path: string, migrations: readonly string[] = MIGRA
     if (index >= version)
       inTransaction(database, () => database.exec(`${step} PRAGMA user_version = ${index + 1}`))
   }
+  return database
+}
+
+/**
+ * A second way to the same file, for what may be lost by a power cut, because it is then done again: its transactions
+ * are not synced each. A process that is killed loses nothing of it.
+ */
+export function openRelaxed(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { timeout: 250 })
+  database.exec('PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON')
   return database
 }
 

@@ -64,6 +64,17 @@ export class IncidentStore {
       .map(({ id }) => String(id))
   }
 
+  /** How many incidents a machine had before this one, that were seen last since then (milliseconds since the epoch). */
+  earlier({ id, source, firstSeen }: Pick<Incident, 'id' | 'source' | 'firstSeen'>, since: number): number {
+    const row = this.#database
+      .prepare(
+        `SELECT count(*) AS found FROM incidents
+         WHERE source = ? AND id <> ? AND last_seen >= ? AND last_seen <= ?`,
+      )
+      .get(source, id, since, firstSeen)
+    return Number(row?.['found'])
+  }
+
   /** Forgets resolved incidents that were last seen before the time (milliseconds since the epoch). */
   prune(before: number): number {
     const { changes } = this.#database

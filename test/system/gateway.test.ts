@@ -476,6 +476,7 @@ expires: ${time(started + 30 * DAY)}
         {
           name: 'hook',
           type: 'webhook',
+          about: ['exemption'],
           url: 'http://127.0.0.1:7026/',
           secret_file: join(directory, 'secret'),
         },

@@ -66,7 +66,15 @@ export function incidentMessage(
       subject: 'Your machine is infected',
       lines: ['A bot sends spam.', '', 'Mail on port 587 works.'],
     },
-    body: { event, gateway: GATEWAY, time, severity: 'critical', incident: about, occurrence: 1 },
+    body: {
+      event,
+      gateway: GATEWAY,
+      time,
+      severity: 'critical',
+      incident: about,
+      network: '100.64.0.0/10',
+      occurrence: 1,
+    },
     ...rest,
   }
 }
@@ -130,7 +138,7 @@ export const OTHERS: readonly Message[] = [
   ),
   about<Extract<Message, { about: 'drift' }>>(
     'drift',
-    { event: 'table-contested', by: { pid: 4_711, name: 'nft' } },
+    { event: 'table-contested', by: { pid: 4_711, program: 'nft', what: 'delete table' } },
     'somebody changes our table',
   ),
   about<Extract<Message, { about: 'preflight' }>>(

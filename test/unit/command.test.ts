@@ -1,24 +1,14 @@
-/** The command as a user meets it without root and without the service; configuration; and alerts over real HTTP. */
-import { createHmac } from 'node:crypto'
+/** The command as a user meets it without root and without the service, and its configuration. */
 import { chmod, readFile, symlink, writeFile } from 'node:fs/promises'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { parse } from 'yaml'
-import { PermanentError, RetryableError } from '../../src/alerts/channel.ts'
-import { Dispatcher } from '../../src/alerts/dispatcher.ts'
-import type { Message } from '../../src/alerts/message.ts'
-import { openChannel } from '../../src/alerts/open-channels.ts'
-import { sign } from '../../src/alerts/signature.ts'
-import { buildAlerts } from '../../src/config/alerts.ts'
 import { type ConfigError, parseConfig } from '../../src/config.ts'
 import type { Incident } from '../../src/detect/incident.ts'
 import { stageFile, writeFileAtomically } from '../../src/kernel/atomic-file.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
-import { Outbox } from '../../src/store/outbox.ts'
 import { directory, egress25, run } from './support.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
@@ -365,119 +355,6 @@ t.test('the database', async (t) => {
     other.exec('PRAGMA user_version = 99')
     other.close()
     t.throws(() => openDatabase(future))
-  })
-})
-
-/** A receiver that answers as it is told and keeps what came. */
-async function receiver(
-  test: Test,
-  answer: (request: IncomingMessage, response: ServerResponse, nth: number) => void,
-) {
-  const received: { body: string; headers: IncomingMessage['headers'] }[] = []
-  const server = createServer((request, response) => {
-    let body = ''
-    request.on('data', (chunk) => {
-      body += chunk
-    })
-    request.on('end', () => {
-      received.push({ body, headers: request.headers })
-      answer(request, response, received.length)
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  test.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`, received }
-}
-
-/** A webhook as it is configured. */
-const hook = async (test: Test, url: string, name = 'hook') => {
-  const secret_file = join(await directory(test, { secret: 'sesame\n' }), 'secret')
-  const [config] = buildAlerts([{ name, type: 'webhook', url, secret_file }])
-  if (config === undefined) throw new Error('no channel')
-  return openChannel(config, 'gw1')
-}
-const message = (key: string) => ({ key, body: { event: 'test', key } }) as unknown as Message
-const never = new AbortController().signal
-
-t.test('webhooks', async (t) => {
-  t.test('signed, with a key by which a repetition is known', async (t) => {
-    const { url, received } = await receiver(t, (_, response) => response.end())
-    await (await hook(t, url)).deliver(message('k1'), never)
-    const { headers, body = '' } = received[0] ?? {}
-    t.equal(body, '{"event":"test","key":"k1"}')
-    const [, time, hex] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(headers?.['egress25-signature'])) ?? []
-    t.equal(hex, createHmac('sha256', 'sesame').update(`${time}.${body}`).digest('hex'))
-    t.ok(Math.abs(Number(time) - Date.now() / 1000) < 60)
-    t.equal(headers?.['idempotency-key'], 'k1')
-    t.equal(sign(body, 'sesame', Number(time) * 1000 + 999), `t=${time},v1=${hex}`)
-  })
-  t.test('anything but 2xx has not arrived; a redirect is not followed', async (t) => {
-    const { url, received } = await receiver(t, (_, response, nth) => {
-      const [status = 500, headers] = [
-        [500],
-        [302, { location: 'http://127.0.0.1:9/' }],
-        [429, { 'retry-after': '7' }],
-        [503, { 'retry-after': new Date(Date.now() + 60_000).toUTCString() }],
-        [400],
-      ][nth - 1] as [number, Record<string, string>]
-      response.writeHead(status, headers).end()
-    })
-    const channel = await hook(t, url)
-    await t.rejects(channel.deliver(message('k'), never), { message: /500/, retryAfter: null })
-    await t.rejects(channel.deliver(message('k'), never), { message: /302/, retryAfter: null })
-    await t.rejects(channel.deliver(message('k'), never), { message: /429/, retryAfter: 7 })
-    const failure = () => channel.deliver(message('k'), never).catch((error) => error)
-    const later = await failure()
-    t.ok(later instanceof RetryableError && later.retryAfter !== null && later.retryAfter > 0)
-    t.ok((await failure()) instanceof PermanentError)
-    t.equal(received.length, 5)
-  })
-})
-
-t.test('the dispatcher', async (t) => {
-  const root = await directory(t)
-  const database = openDatabase(join(root, 'egress25.db'))
-  const outbox = new Outbox(database)
-  t.teardown(() => database.close())
-  t.test('keeps order through failures, and a dead channel delays nobody', async (t) => {
-    const { url, received } = await receiver(t, (_, response, nth) =>
-      response.writeHead(nth <= 2 ? 503 : 204).end(),
-    )
-    for (const key of ['a', 'b', 'b', 'c']) {
-      outbox.add('good', key, `"${key}"`)
-      outbox.add('dead', key, `"${key}"`)
-    }
-    t.same(
-      [...outbox.waiting()],
-      [
-        ['dead', 3],
-        ['good', 3],
-      ],
-      'a key written twice is one message',
-    )
-    const failures: string[] = []
-    const { promise: done, resolve } = Promise.withResolvers<void>()
-    let sent = 0
-    const dispatcher = new Dispatcher({
-      outbox,
-      channels: [await hook(t, 'http://127.0.0.1:9/', 'dead'), await hook(t, url, 'good')],
-      onSent: () => {
-        if (++sent === 3) resolve()
-      },
-      onFailed: (channel) => failures.push(channel),
-    })
-    dispatcher.wake()
-    await done
-    dispatcher.stop()
-    t.same(
-      received.map(({ body }) => body),
-      ['"a"', '"a"', '"a"', '"b"', '"c"'],
-    )
-    t.same([...outbox.waiting()], [['dead', 3]], 'what has not arrived is still there')
-    t.ok(failures.includes('dead'))
   })
 })
 

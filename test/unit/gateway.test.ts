@@ -3,14 +3,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import type { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { compile } from '../../src/compile/compile.ts'
 import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { parseConfig } from '../../src/config.ts'
-import { lapseBody, lapseKey } from '../../src/control/lapse-body.ts'
+import { lapseKey, lapseNews } from '../../src/control/lapse-news.ts'
 import { type EndingExemption, endingsOf, LapseWatch } from '../../src/control/lapse-watch.ts'
 import { endKey, lapsesDue } from '../../src/control/lapses.ts'
 import { PreflightWatch } from '../../src/control/preflight-watch.ts'
@@ -25,9 +25,9 @@ import { decide, governingPolicy } from '../../src/policy/decide.ts'
 import { type Loaded, loadPolicies } from '../../src/policy/load.ts'
 import type { Model } from '../../src/policy/model.ts'
 import { formatPrefix, type Prefix, parseAddress } from '../../src/policy/prefix.ts'
+import { AlertQueue } from '../../src/store/alert-queue.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { LapseStore } from '../../src/store/lapses.ts'
-import { Outbox } from '../../src/store/outbox.ts'
 
 const DAY = 86_400_000
 const NOW = Date.parse('2026-06-01T00:00:00Z')
@@ -222,12 +222,14 @@ t.test('preflight', async (t) => {
     async (t) => {
       let found: Finding[] = []
       const told: string[] = []
+      const looks: number[] = []
       const watch = new PreflightWatch({
         preflight: { look: async () => found },
         gateway: GATEWAY,
         inForce: () => null,
         onAppeared: ({ message }) => told.push(`+${message}`),
         onGone: ({ message }) => told.push(`-${message}`),
+        onLooked: (findings) => looks.push(findings.length),
       })
       const one: Finding = { code: 'flowtable', message: 'one' }
       const two: Finding = { code: 'flowtable', message: 'two' }
@@ -237,6 +239,7 @@ t.test('preflight', async (t) => {
         t.same(watch.findings, next)
       }
       t.same(told, ['+one', '+two', '-one', '-two'])
+      t.same(looks, [1, 2, 2, 1, 0])
     },
   )
 
@@ -256,6 +259,7 @@ t.test('preflight', async (t) => {
       inForce: () => inForce,
       onAppeared: () => {},
       onGone: () => {},
+      onLooked: () => {},
     })
     await watch.look()
     inForce = { model, ruleset }
@@ -484,10 +488,11 @@ sources: [100.64.1.3]
     t.same(more, [])
     t.match(acme, { name: 'acme', expires: NOW + 7 * DAY, origin: { file: 'p.yaml', line: 5 } })
     const lapse = { exemption: acme as EndingExemption, lead: DAY }
-    t.same(lapseBody(lapse, 'gw1', NOW), {
+    t.same(lapseNews(lapse, 'gw1', NOW), {
       event: 'exemption-lapses',
       gateway: 'gw1',
       time: '2026-06-01T00:00:00.000Z',
+      severity: 'info',
       exemption: {
         name: 'acme',
         expires: '2026-06-08T00:00:00.000Z',
@@ -497,9 +502,9 @@ sources: [100.64.1.3]
         sources: ['100.64.1.1', '100.64.1.2'],
       },
     })
-    t.equal(lapseBody({ ...lapse, lead: 0 }, 'gw1', NOW).event, 'exemption-lapsed')
+    t.equal(lapseNews({ ...lapse, lead: 0 }, 'gw1', NOW).event, 'exemption-lapsed')
     const many = { ...lapse, exemption: { ...lapse.exemption, sources: Array(1_000).fill('100.64.0.1') } }
-    t.match(lapseBody(many, 'gw1', NOW).exemption, { sources: { length: 100 }, more_sources: 900 })
+    t.match(lapseNews(many, 'gw1', NOW).exemption, { sources: { length: 100 }, more_sources: 900 })
   })
 
   /** A watch over a database, as the service has it; `fail` makes the next transactions fail. */
@@ -508,7 +513,8 @@ sources: [100.64.1.3]
     clock: { now: number; fail?: boolean },
     endings: EndingExemption[],
   ) => {
-    const outbox = new Outbox(database)
+    const queue = new AlertQueue(database)
+    const left = () => queue.after('noc', 0, 100)
     const said: string[] = []
     let loaded = loadedOf(endings)
     const watch = new LapseWatch({
@@ -522,14 +528,19 @@ sources: [100.64.1.3]
           if (clock.fail) throw new Error('disk full')
         }),
       leaveMessages: (lapse, now) =>
-        outbox.add('noc', lapseKey(lapse), JSON.stringify(lapseBody(lapse, 'g', now))),
+        queue.leave({
+          channel: 'noc',
+          key: lapseKey(lapse),
+          time: now,
+          body: JSON.stringify(lapseNews(lapse, 'g', now)),
+        }),
       onAnnounced: ({ exemption, lead }) => said.push(`${exemption.name} ${lead / DAY}`),
       onUnwritable: ({ message }) => said.push(message),
     })
     const have = (next: EndingExemption[]) => {
       loaded = loadedOf(next)
     }
-    return { watch, outbox, said, have }
+    return { watch, left, said, have }
   }
   const loadedOf = (endings: readonly EndingExemption[]) =>
     ({
@@ -550,11 +561,11 @@ sources: [100.64.1.3]
     let database = openDatabase(path)
     t.teardown(() => database.isOpen && database.close())
     const a = ending('a', NOW + 3 * DAY)
-    let { watch, said, outbox, have } = open(database, clock, [a])
+    let { watch, said, left, have } = open(database, clock, [a])
     watch.look()
     watch.look()
     t.same(said, ['a 7'])
-    t.match(JSON.parse(outbox.next('noc')?.body ?? ''), {
+    t.match(JSON.parse(left()[0]?.body ?? ''), {
       event: 'exemption-lapses',
       exemption: { name: 'a' },
     })
@@ -562,10 +573,10 @@ sources: [100.64.1.3]
 
     clock.now += 5 * DAY
     database = openDatabase(path)
-    ;({ watch, said, outbox, have } = open(database, clock, [a]))
+    ;({ watch, said, left, have } = open(database, clock, [a]))
     watch.look()
     t.same(said, ['a 0'], 'it ended while nobody looked; what came before its end is not told any more')
-    t.equal(outbox.waiting().get('noc'), 2)
+    t.equal(left().length, 2)
     have([ending('a', clock.now + DAY / 2)])
     watch.look()
     t.same(said, ['a 0', 'a 1'])
@@ -598,18 +609,18 @@ sources: [100.64.1.3]
     const database = openDatabase(join(await folder(t), 'egress25.db'))
     t.teardown(() => database.close())
     const clock = { now: NOW, fail: true }
-    const { watch, said, outbox } = open(database, clock, [ending('a', NOW + DAY)])
+    const { watch, said, left } = open(database, clock, [ending('a', NOW + DAY)])
     watch.look()
     clock.now += 5_000
     watch.look()
     t.same(said, ['disk full', 'a 1'])
-    t.equal(outbox.waiting().size, 0)
+    t.equal(left().length, 0)
     t.equal(new LapseStore(database).announced().size, 0)
     clock.fail = false
     clock.now += 60_000
     watch.look()
     t.same(said, ['disk full', 'a 1'], 'it was in the log already')
-    t.equal(outbox.waiting().get('noc'), 1)
+    t.equal(left().length, 1)
   })
 
   t.test('what is long over and gone is forgotten, what is still there is not', async (t) => {
@@ -644,14 +655,27 @@ sources: [100.64.1.3]
 
   t.test('a database of the release before gets its place for them, and keeps the rest', async (t) => {
     const path = join(await folder(t), 'egress25.db')
-    const before = openDatabase(path)
-    new Outbox(before).add('noc', 'key', 'body')
-    before.exec('DROP TABLE announced_lapses; PRAGMA user_version = 1')
+    const before = new DatabaseSync(path)
+    before.exec(`
+      CREATE TABLE incidents (id TEXT PRIMARY KEY, state TEXT NOT NULL, kind TEXT NOT NULL, source TEXT NOT NULL,
+        last_seen INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
+      CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, key TEXT NOT NULL,
+        body TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0, next_try INTEGER NOT NULL DEFAULT 0) STRICT;
+      INSERT INTO outbox (channel, key, body)
+        VALUES ('noc', 'key', '{"event":"opened","time":"2026-06-01T00:00:00.000Z"}');
+      PRAGMA user_version = 1`)
     before.close()
     const database = openDatabase(path)
     t.teardown(() => database.close())
     t.equal(new LapseStore(database).announced().size, 0)
-    t.equal(new Outbox(database).next('noc')?.body, 'body')
+    const [left] = new AlertQueue(database).after('noc', 0, 10)
+    t.match(left, { key: 'key', time: NOW })
+    t.match(JSON.parse(left?.body ?? ''), {
+      event: 'opened',
+      severity: 'warning',
+      occurrence: 1,
+      network: null,
+    })
   })
 
   t.test('the configuration', async (t) => {

@@ -36,7 +36,9 @@ function particularFacts(body: Body): Fact[] {
     }
     case 'table-contested':
     case 'table-uncontested':
-      return body.by === null ? [] : [fact('program', 'Program', `${body.by.name} (process ${body.by.pid})`)]
+      return body.by === null
+        ? []
+        : [fact('program', 'Program', `${body.by.program} (process ${body.by.pid})`)]
     case 'preflight-appeared':
     case 'preflight-gone':
       return [fact('code', 'Finding', body.preflight.code)]

@@ -1,18 +1,24 @@
 /** How people and programs are told that an exemption ends. */
+import type { ExemptionNews } from '../alerts/message.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 
 /** A message must fit a pager: an exemption may have 100,000 sources. */
 export const MOST_SOURCES = 100
 
-/** What is posted to channels; `now` in milliseconds since the epoch. */
-export function lapseBody({ exemption, lead }: Lapse<EndingExemption>, gateway: string, now: number) {
+/** What channels are told; `now` in milliseconds since the epoch. */
+export function lapseNews(
+  { exemption, lead }: Lapse<EndingExemption>,
+  gateway: string,
+  now: number,
+): ExemptionNews {
   const { name, expires, owner, ticket, reason, sources } = exemption
   const more = sources.length - MOST_SOURCES
   return {
     event: lead === 0 ? 'exemption-lapsed' : 'exemption-lapses',
     gateway,
     time: new Date(now).toISOString(),
+    severity: 'info',
     exemption: {
       name,
       expires: new Date(expires).toISOString(),

@@ -1,0 +1,20 @@
+/** What alerts need before the service starts: channels that can be opened, and texts without mistakes. */
+import type { Config } from '../config.ts'
+import type { PreparedAlerts } from './alerts.ts'
+import { openChannels } from './open-channels.ts'
+import { loadTexts } from './texts.ts'
+
+/** @throws ConfigError with whatever is wrong, before anything was touched */
+export async function prepareAlerts({
+  gateway,
+  channels: configs,
+  alerting,
+}: Pick<Config, 'gateway' | 'channels' | 'alerting'>): Promise<PreparedAlerts> {
+  const { textDirectory, zone, contact, escalation, silences } = alerting
+  const texts = await loadTexts(
+    textDirectory,
+    configs.map(({ handling }) => handling.language),
+  )
+  const channels = await openChannels(configs, gateway)
+  return { configs, channels, texts, zone, contact, escalation, silences }
+}
