@@ -1,0 +1,62 @@
+/** What the corpus is made of: hosts with a label, and every connection that each tries to open to port 25. */
+
+/** What a host really is; docs/detection.md describes the models behind each. */
+export const CLASSES = [
+  'bursty-bot',
+  'slow-bot',
+  'few-target-bot',
+  'rotating-bot',
+  'scanner',
+  'mail-client',
+  'printer',
+  'monitoring-probe',
+  'mail-server',
+  'newsletter-host',
+  'broken-in-host',
+] as const
+
+export type HostClass = (typeof CLASSES)[number]
+
+/** One connection that a host tried to open. */
+export interface Connection {
+  /** Milliseconds since the epoch. */
+  readonly time: number
+  readonly source: string
+  readonly sourcePort: number
+  readonly destination: string
+  /** Further SYNs of the same connection, milliseconds after the first: nothing answered it. */
+  readonly retransmissions: readonly number[]
+  /** Had it been let through (mode observe): whether somebody answered, for how long, and how many bytes were sent. */
+  readonly answered: boolean
+  readonly milliseconds: number
+  readonly bytesOut: number
+}
+
+export interface LabelledHost {
+  readonly label: HostClass
+  /** The machine: an address, or the IPv6 prefix that it uses. */
+  readonly machine: string
+  /** May send: exempt, or a relay. */
+  readonly exempt: boolean
+  /** Others deliver mail to it: it has been seen to answer on port 25. */
+  readonly receives: boolean
+  /** Its address has a name that resolves back to it. */
+  readonly named: boolean
+  /** When it begins to misbehave, in milliseconds since the epoch; null: never. */
+  readonly since: number | null
+  /** In the order of time. */
+  readonly connections: Iterable<Connection>
+}
+
+export type Half = 'train' | 'report'
+
+export interface CorpusOptions {
+  readonly seed: number
+  readonly half: Half
+  /** Hosts of each class. */
+  readonly hosts: number
+  /** Milliseconds since the epoch. */
+  readonly start: number
+  /** Whether hosts that may not send are blocked; false: they are only observed, and what they send arrives. */
+  readonly blocked: boolean
+}
