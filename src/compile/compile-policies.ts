@@ -70,38 +70,55 @@ export function attemptChain(
   { options, totals, learn }: Context,
 ): Chain {
   const countedAs = totals.id({ of: 'logged' })
+  const telling = { limit: LOG_LIMIT, overall: OVERALL_LIMIT, countedAs, group: options.nflogGroup }
+  const machines = FAMILIES.map((family) => machine(family, policy))
   return {
     name,
     base: null,
     rules: [
       { rule: 'count', id: totals.id({ of: 'attempts', policy: policy.name, verdict }) },
-      ...FAMILIES.map((family): Rule => {
-        const { suffix, length } = machine(family, policy)
-        return {
-          rule: 'count-source',
-          set: learn(`sources${suffix}`, family, 'counter', REMEMBERED),
-          family,
-          length,
-        }
-      }),
-      ...FAMILIES.map((family): Rule => {
-        const { suffix, length } = machine(family, policy)
-        const set = learn(`logged${suffix}`, family, 'limit', 60)
-        const prefix = `${verdict}:${policy.name}`
-        return {
-          rule: 'log',
-          set,
-          family,
-          length,
-          limit: LOG_LIMIT,
-          overall: OVERALL_LIMIT,
-          countedAs,
-          prefix,
-          group: options.nflogGroup,
-        }
-      }),
+      ...countSources('sources', machines, learn),
+      ...logSources('logged', machines, { ...telling, prefix: `${verdict}:${policy.name}` }, learn),
     ],
   }
+}
+
+/** One machine of a family: how long its prefix is. */
+export interface MachineLength {
+  readonly family: Family
+  readonly length: number
+}
+
+/** Counts each machine in a set of its family and length. */
+export function countSources(
+  name: string,
+  machines: readonly MachineLength[],
+  learn: Context['learn'],
+): Rule[] {
+  return machines.map(({ family, length }) => ({
+    rule: 'count-source',
+    set: learn(`${name}${suffix(family, length)}`, family, 'counter', REMEMBERED),
+    family,
+    length,
+  }))
+}
+
+type Telling = Pick<Extract<Rule, { rule: 'log' }>, 'limit' | 'overall' | 'countedAs' | 'prefix' | 'group'>
+
+/** Hands packets to the event log, up to a limit for each machine. */
+export function logSources(
+  name: string,
+  machines: readonly MachineLength[],
+  telling: Telling,
+  learn: Context['learn'],
+): Rule[] {
+  return machines.map(({ family, length }) => ({
+    rule: 'log',
+    set: learn(`${name}${suffix(family, length)}`, family, 'limit', 60),
+    family,
+    length,
+    ...telling,
+  }))
 }
 
 /** The learned set that counts the attempts of a machine, given as the prefix that stands for it. */
@@ -117,8 +134,10 @@ export function machineIn(set: string, address: string): Prefix | null {
 }
 
 /** One machine is one IPv4 address, or one IPv6 prefix of the policy's choice. */
-function machine(family: Family, { thresholds }: Policy): { suffix: string; length: number } {
-  return family === 4
-    ? { suffix: '4', length: 32 }
-    : { suffix: `6-${thresholds.ipv6Prefix}`, length: thresholds.ipv6Prefix }
+function machine(family: Family, { thresholds }: Policy): MachineLength {
+  return { family, length: family === 4 ? 32 : thresholds.ipv6Prefix }
+}
+
+function suffix(family: Family, length: number): string {
+  return family === 4 ? '4' : `6-${length}`
 }

@@ -1,6 +1,7 @@
 /** The model to a ruleset. The order of the rules is the order of the verdicts in `policy/decide.ts`. */
 import type { Model } from '../policy/model.ts'
 import { FAMILIES } from '../policy/prefix.ts'
+import { allowedChains } from './compile-allowed.ts'
 import { compileDiversion } from './compile-diversion.ts'
 import { evidenceOfReceiving } from './compile-evidence.ts'
 import { compileExemptions } from './compile-exemptions.ts'
@@ -17,14 +18,19 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
   const relays = compileRelays(model)
   const exemptions = compileExemptions(model.exemptions, context)
   const policies = networkTables('policy', model.policies, ({ name }) => `policy-${name}`)
-  const diversion = compileDiversion(model, [...relays, ...exemptions.always], context)
+  const diversion = compileDiversion(
+    model,
+    [...relays.senders, ...relays.receivers, ...exemptions.always],
+    context,
+  )
   const egress: Rule[] = [
     { rule: 'tcp-only' },
     ...FAMILIES.map((family): Rule => ({ rule: 'later-fragment', family })),
     ...diversion.egress,
     ...evidenceOfReceiving(model, context, 'leaving'),
     ...outboundOnly('not-leaving-by', options),
-    ...relays.map((table) => inSet(table, 'relayed')),
+    ...relays.senders.map((table) => inSet(table, 'relayed')),
+    ...relays.receivers.map((table) => inSet(table, 'submitted')),
     ...exemptions.always.map((table) => inSet(table, 'exempted')),
     ...exemptions.sometimes.map(byMap),
     ...policies.map(byMap),
@@ -34,39 +40,34 @@ export function compile(model: Model, options: CompileOptions): Ruleset {
     ...model.policies.flatMap((policy) => policyChains(policy, context)),
     ...exemptions.chains,
     ...diversion.chains,
-    allowedChain('relayed', totals.id({ of: 'allowed', because: 'relay' })),
-    allowedChain('exempted', totals.id({ of: 'allowed', because: 'exemption' })),
+    ...allowedChains(context),
     { name: 'egress', base: null, rules: egress },
     ...baseChains(model, options),
     ...diversion.baseChains,
   ]
   return {
-    tables: [...relays, ...exemptions.always, ...exemptions.sometimes, ...policies, ...diversion.tables],
+    tables: [
+      ...relays.senders,
+      ...relays.receivers,
+      ...exemptions.always,
+      ...exemptions.sometimes,
+      ...policies,
+      ...diversion.tables,
+    ],
     learned: [...context.learned.values()],
     totals: totals.finish(),
     chains,
   }
 }
 
-function compileRelays({ relays }: Model): LookupTable[] {
+function compileRelays({ relays }: Model): Readonly<Record<'senders' | 'receivers', LookupTable[]>> {
   const senders = new LookupTables('relay')
   const receivers = new LookupTables('submit')
   for (const { addresses, clients } of relays) {
     senders.add(addresses, null)
     receivers.add(clients, addresses)
   }
-  return [...senders.finish(), ...receivers.finish()]
-}
-
-function allowedChain(name: string, id: number): Chain {
-  return {
-    name,
-    base: null,
-    rules: [
-      { rule: 'count-first', id },
-      { rule: 'verdict', verdict: 'accept' },
-    ],
-  }
+  return { senders: senders.finish(), receivers: receivers.finish() }
 }
 
 function baseChains(model: Model, options: CompileOptions): Chain[] {

@@ -71,6 +71,8 @@ export type TotalOf =
   | { readonly of: 'allowed'; readonly because: 'relay' | 'exemption' }
   /** Attempts handed to the event log; the rest were above its limit. */
   | { readonly of: 'logged' }
+  /** The same of what is allowed, which has limits of its own. */
+  | { readonly of: 'logged-allowed' }
 
 export interface Chain {
   readonly name: string

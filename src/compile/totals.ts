@@ -33,7 +33,8 @@ function nameOf(what: TotalOf): string {
     case 'allowed':
       return `allowed ${what.because}`
     case 'logged':
-      return 'logged'
+    case 'logged-allowed':
+      return what.of
     default:
       return what satisfies never
   }

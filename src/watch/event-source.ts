@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { programEnvironment } from '../kernel/process.ts'
 import type { Attempt } from './attempt.ts'
 import { decodeAttempt } from './decode-attempt.ts'
+import { interfaceNames } from './interface-names.ts'
 import { PcapDecoder, type PcapRecord } from './pcap.ts'
 
 export interface EventSourceOptions {
@@ -71,6 +72,7 @@ function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: 
   const args = ['--pdeathsig', 'KILL', 'tcpdump', ...user, '-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
   const child = spawn('setpriv', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
   const decoder = new PcapDecoder()
+  const nameInterface = interfaceNames(() => performance.now())
   let complaint = ''
   let fault: string | null = null
   child.stdout.on('data', (chunk: Buffer) => {
@@ -84,7 +86,7 @@ function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: 
       return
     }
     for (const record of records) {
-      const attempt = decodeAttempt(record)
+      const attempt = decodeAttempt(record, nameInterface)
       if (attempt !== null) onAttempt(attempt)
     }
   })

@@ -8,9 +8,12 @@ export interface NflogRecord {
   readonly payload: Buffer
   readonly uid: number | null
   readonly mac: string | null
+  /** The number of the interface by which it came in; null for a packet made on this machine. */
+  readonly inputInterface: number | null
 }
 
 /** Attribute types of linux/netfilter/nfnetlink_log.h. */
+const INPUT_INTERFACE = 4
 const HARDWARE_ADDRESS = 8
 const PAYLOAD = 9
 const PREFIX = 10
@@ -25,6 +28,7 @@ export function parseNflog(data: Buffer): NflogRecord | null {
   let payload: Buffer | null = null
   let uid: number | null = null
   let mac: string | null = null
+  let inputInterface: number | null = null
   for (let offset = 4; offset + 4 <= data.length; ) {
     // Lengths and types are in the byte order of the host that captured, which is this one; values are big-endian.
     const length = HOST_IS_LITTLE ? data.readUInt16LE(offset) : data.readUInt16BE(offset)
@@ -33,6 +37,7 @@ export function parseNflog(data: Buffer): NflogRecord | null {
     const value = data.subarray(offset + 4, offset + length)
     if (type === PREFIX) prefix = value.toString('latin1').replace(/\0.*$/s, '')
     else if (type === PAYLOAD) payload = value
+    else if (type === INPUT_INTERFACE && value.length === 4) inputInterface = value.readUInt32BE(0)
     else if (type === UID && value.length === 4) uid = value.readUInt32BE(0)
     else if (
       type === HARDWARE_ADDRESS &&
@@ -46,5 +51,5 @@ export function parseNflog(data: Buffer): NflogRecord | null {
     }
     offset += (length + 3) & ~3
   }
-  return prefix === null || payload === null ? null : { prefix, payload, uid, mac }
+  return prefix === null || payload === null ? null : { prefix, payload, uid, mac, inputInterface }
 }

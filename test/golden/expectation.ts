@@ -7,6 +7,7 @@ import { sourcesSet } from '../../src/compile/compile-policies.ts'
 import { covers, type Decision, decide, governingPolicy, isInForce } from '../../src/policy/decide.ts'
 import type { Exemption, Model, Policy } from '../../src/policy/model.ts'
 import { contains, formatAddress, formatPrefix, type Prefix, truncate } from '../../src/policy/prefix.ts'
+import { learnedSetOf } from '../../src/watch/source-counters.ts'
 import { isGateway, isOutbound } from './field.ts'
 import type { GatewayOptions } from './random.ts'
 
@@ -60,11 +61,12 @@ export function expectationOf(
       return passes(decision.because)
     case 'relay-source':
     case 'relay-user':
+      return passes(decision.because, sent('relay', packet.source))
     case 'relay-client':
       return passes(decision.because, ['allowed relay'])
     case 'exemption':
       return hasRate(model, packet, now, buckets)
-        ? passes('exemption', ['allowed exemption'])
+        ? passes('exemption', sent('exemption', packet.source))
         : beyondRate(model, packet, passes)
     default:
       return byPolicy(decision, packet, passes)
@@ -144,6 +146,12 @@ function nearer(a: Exemption, b: Exemption, source: Prefix, destination: Prefix)
 function attempt(policy: Policy, verdict: 'block' | 'redirect' | 'observe', source: Prefix): string[] {
   const machine = source.family === 4 ? source : truncate(source, policy.thresholds.ipv6Prefix)
   return [`attempts ${policy.name} ${verdict}`, 'logged', `${sourcesSet(machine)} ${formatAddress(machine)}`]
+}
+
+/** What relays and exempt hosts send is counted for each of them, by the /64 in IPv6. */
+function sent(because: 'relay' | 'exemption', source: Prefix): string[] {
+  const machine = source.family === 4 ? source : truncate(source, 64)
+  return [`allowed ${because}`, 'logged-allowed', `${learnedSetOf(machine, true)} ${formatAddress(machine)}`]
 }
 
 /** Whether a packet of a connection that was let through still passes now: revoked is revoked at once. */

@@ -91,7 +91,7 @@ t.test('NFLOG', async (t) => {
         (end, at, byte) => {
           const damaged = Buffer.from(RECORD)
           damaged[at] = byte
-          decodeAttempt({ time: 0, data: damaged.subarray(0, end) })
+          decodeAttempt({ time: 0, data: damaged.subarray(0, end) }, () => null)
         },
       ),
       { numRuns: 3_000 },
@@ -136,11 +136,14 @@ t.test('packets', async (t) => {
 })
 
 t.test('only what carries our label is an attempt', async (t) => {
-  const attempt = decodeAttempt({ time: 5, data: RECORD })
+  const attempt = decodeAttempt({ time: 5, data: RECORD }, (index) => `eth${index}`)
   t.match(attempt, { time: 5, policy: 'residential', verdict: 'block', sourcePort: 47_908, uid: 0 })
   const foreign = Buffer.from(RECORD)
   foreign.write('BLOCK', foreign.indexOf('block'))
-  t.equal(decodeAttempt({ time: 5, data: foreign }), null)
+  t.equal(
+    decodeAttempt({ time: 5, data: foreign }, () => null),
+    null,
+  )
 })
 
 t.test('loss: nothing while the last events are under way, exact at rest', async (t) => {
