@@ -48,7 +48,6 @@ export class FloodWatch {
     if (isNew) this.#newMachines.add(1, time)
     if (this.#sources === null && this.#newMachines.sum >= this.#thresholds.sources / 4) {
       this.#sources = new DistinctEstimate(BITS)
-      this.#toldWhenCalm = this.#told - 1
     }
     this.#sources?.add(source)
   }
@@ -64,6 +63,7 @@ export class FloodWatch {
     this.#attempts.expire(now)
     if (isOpen || this.#newMachines.sum >= this.#thresholds.sources / 4) return
     this.#sources = null
+    this.#toldWhenCalm = this.#told
     this.#lostWhenCalm = this.#loss.lost
   }
 

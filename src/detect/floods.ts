@@ -13,7 +13,6 @@ interface Watched {
   thresholds: Thresholds
   watch: FloodWatch
   tally: Tally
-  verdict: Incident['verdict']
   open: Case | null
 }
 
@@ -38,12 +37,9 @@ export class Floods {
   observe(attempt: Attempt, policy: string, thresholds: Thresholds): IncidentEvent[] {
     const watched = this.#watched(policy, thresholds, attempt.time)
     const { watch } = watched
-    if (!watch.isSuspected) {
-      if (watched.open === null) watched.tally = new Tally(attempt.time)
-      return []
-    }
-    watched.verdict = attempt.verdict
+    // What came since all was calm is a part of it.
     watched.tally.add(attempt, attempt.time)
+    if (!watch.isSuspected) return []
     const judgement = watch.judge()
     const { open } = watched
     if (open !== null) {
@@ -85,7 +81,11 @@ export class Floods {
   }
 
   tick(now: number): void {
-    for (const { watch, open } of this.#policies.values()) watch.tick(now, open !== null)
+    for (const watched of this.#policies.values()) {
+      const { watch, open } = watched
+      watch.tick(now, open !== null)
+      if (!watch.isSuspected && open === null) watched.tally = new Tally(now)
+    }
   }
 
   resume(incident: Incident, thresholds: Thresholds): void {
@@ -106,7 +106,6 @@ export class Floods {
         thresholds,
         watch: new FloodWatch(thresholds),
         tally: new Tally(time),
-        verdict: 'block',
         open: null,
       }
       this.#policies.set(policy, watched)
