@@ -105,7 +105,10 @@ export class Detector {
 
   /** Takes the kernel's counts of all attempts by policy, which only ever grow. */
   countedInAll(attempts: ReadonlyMap<string, number>): void {
-    this.#floods.counted(attempts)
+    for (const [policy, count] of attempts) {
+      const thresholds = this.#options.thresholds(policy)
+      if (thresholds !== null) this.#floods.counted(policy, count, thresholds)
+    }
   }
 
   /** Resolves what has been quiet for long enough. `now` is in milliseconds since the epoch. To be called each second. */

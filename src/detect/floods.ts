@@ -72,12 +72,11 @@ export class Floods {
     return [opened.event]
   }
 
-  /** The kernel's counts of all attempts of the policies, which only grow. */
-  counted(attempts: ReadonlyMap<string, number>): void {
-    for (const { policy, watch, open } of this.#policies.values()) {
-      watch.counted(attempts.get(policy) ?? 0)
-      if (open !== null && watch.isActive) open.lost = watch.lost
-    }
+  /** The kernel's count of all attempts of a policy, which only grows; from the start, to know what was lost later. */
+  counted(policy: string, attempts: number, thresholds: Thresholds): void {
+    const { watch, open } = this.#watched(policy, thresholds, 0)
+    watch.counted(attempts)
+    if (open !== null && watch.isActive) open.lost = watch.lost
   }
 
   tick(now: number): void {
