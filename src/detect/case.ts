@@ -131,8 +131,9 @@ function patience({ rule, window, limits }: Evidence): number {
 }
 
 function isMoreOfTheSame({ kind, evidence }: Judgement, known: Judgement): boolean {
-  const { rule, attempts } = known.evidence
-  return kind === known.kind && evidence.rule === rule && evidence.attempts > attempts
+  const { rule, attempts, sources } = known.evidence
+  const isMore = evidence.attempts > attempts || evidence.sources > sources
+  return kind === known.kind && evidence.rule === rule && isMore
 }
 
 function gravity({ kind, confidence }: Judgement): number {
