@@ -10,7 +10,7 @@ import { openHttpClient } from '../http-client.ts'
 import { openOptionalSecret } from '../secret.ts'
 import { sign } from '../signature.ts'
 
-/** The body of the message as it is: src/alerts/body-schema.ts. */
+/** The body of the message as it is; docs/alerts.md describes it. */
 const json: Shape = ({ body }, { url, token }) => ({
   url,
   body,
