@@ -219,7 +219,7 @@ t.test('configuration', async (t) => {
     for (const text of [
       'policies: { remote: "ext::sh -c true" }',
       'policies: { remote: "ssh://git@example.net/policies", history: "off" }',
-      'policies: { require_signed_commits: true }',
+      'policies: { remote: "https://h/p", require_signed_commits: true }',
       'subscribers: [{ type: kea }]',
       'alerts: [{ name: a, type: pigeon, url: "http://127.0.0.1/" }]',
       'alerts: [{ name: a, type: webhook, url: "file:///etc/passwd" }]',
