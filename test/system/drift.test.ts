@@ -2,7 +2,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { API, type Gateway, gateway, until } from './gateway.ts'
+import { API, type Gateway, gateway, PATIENCE, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -141,7 +141,11 @@ function listen(g: Gateway, query = '', lastId?: string) {
         const field = (name: string) => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? ''
         return { id: field('id'), type: field('event'), data: JSON.parse(field('data')) }
       })
-  return { curl, heard, opened: () => until('the stream', async () => text.includes(': egress25')) }
+  return {
+    curl,
+    heard,
+    opened: (patience = PATIENCE) => until('the stream', async () => text.includes(': egress25'), patience),
+  }
 }
 
 t.test('events, as they happen', async (t) => {
@@ -211,9 +215,15 @@ t.test('events, as they happen', async (t) => {
     const refused = await g.ask('GET', '/v1/events')
     t.same([refused.status, JSON.parse(refused.text).code], [503, 'too-many-listeners'])
     process.kill(-(many.pid ?? 0), 'SIGKILL')
-    const { curl, opened } = listen(g)
-    await opened()
-    curl.kill()
+    await until('room for one more', async () => {
+      const { curl, opened } = listen(g)
+      return opened(2_000)
+        .then(
+          () => true,
+          () => false,
+        )
+        .finally(() => curl.kill())
+    })
   })
 
   t.test('who does not read is not waited for, and the service ends in time', async (t) => {
