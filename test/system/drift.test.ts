@@ -205,7 +205,7 @@ t.test('events, as they happen', async (t) => {
     t.same([status, JSON.parse(text).code], [400, 'bad-request'])
     const many = g.lab.spawn(
       g.lab.gateway,
-      ['sh', '-c', `for i in $(seq 30); do curl -sN ${API}/v1/events >/dev/null & done; wait`],
+      ['sh', '-c', `for i in $(seq 110); do curl -sN ${API}/v1/events >/dev/null & done; wait`],
       { stdio: 'ignore' },
     )
     // Who is let in listens until curl has had enough; the others have their answer at once.
