@@ -1,9 +1,7 @@
 /** Subcommands about exemptions. */
 import type { AddOptions } from '../commands/exempt.ts'
 import type { DecideOptions } from '../commands/exemption-requests.ts'
-import { type Shell, subcommand } from './shell.ts'
-
-type Given<Options> = Omit<Options, 'json' | 'config'> & { readonly json?: boolean }
+import { type Given, type Shell, subcommand } from './shell.ts'
 
 export function addExemptCommands({ program, common, finish }: Shell): void {
   const exempt = program.command('exempt').description('hosts that may send although governed')

@@ -1,10 +1,7 @@
 /** Subcommands about machines: incidents, attempts, sources, watch. */
 import type { AttemptOptions, SourceOptions } from '../commands/attempts.ts'
 import type { ListOptions } from '../commands/incidents.ts'
-import { type Shell, subcommand } from './shell.ts'
-
-/** What commander hands over: only what was given. */
-type Given<Options> = Omit<Options, 'json' | 'config'> & { readonly json?: boolean }
+import { type Given, type Shell, subcommand } from './shell.ts'
 
 export function addMachineCommands({ program, common, finish }: Shell): void {
   const incidents = subcommand(program, 'incidents', 'which machines misbehave')

@@ -11,6 +11,9 @@ export interface Shell {
   finish(exit: Exit): void
 }
 
+/** What commander hands over of a command's options: only what was given. */
+export type Given<Options> = Omit<Options, 'json' | 'config'> & { readonly json?: boolean }
+
 /** A subcommand that may print JSON. */
 export function subcommand(parent: Command, usage: string, description: string): Command {
   return parent.command(usage).description(description).option('--json', 'print JSON')
