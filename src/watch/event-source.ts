@@ -25,6 +25,11 @@ export interface EventSource {
 
 const FIRST_PAUSE = 200
 const LONGEST_PAUSE = 10_000
+/**
+ * KiB of packets' records that may wait while a busy machine does not come round to reading them. The kernel gives what
+ * `net.core.rmem_max` allows, and by itself no more than two hundred records.
+ */
+const BUFFER = 32_768
 /** After so long a healthy run the next pause is the first one again. */
 const HEALTHY = 30_000
 
@@ -69,7 +74,8 @@ function runTcpdump({ nflogGroup, onAttempt }: EventSourceOptions, onListening: 
   // One listener to a group: a tcpdump that outlived a killed service would lock out the next one.
   // As root it would become another user, and with that forget when it is to die.
   const user = process.geteuid?.() === 0 ? ['-Z', 'root'] : []
-  const args = ['--pdeathsig', 'KILL', 'tcpdump', ...user, '-i', `nflog:${nflogGroup}`, '-n', '-U', '-w', '-']
+  const capture = ['-i', `nflog:${nflogGroup}`, '-B', String(BUFFER), '-n', '-U', '-w', '-']
+  const args = ['--pdeathsig', 'KILL', 'tcpdump', ...user, ...capture]
   const child = spawn('setpriv', args, { env: programEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] })
   const decoder = new PcapDecoder()
   const nameInterface = interfaceNames(() => performance.now())

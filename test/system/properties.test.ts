@@ -27,6 +27,7 @@ import { normalListing } from './listing.ts'
 const NOW = Date.now()
 const SEED = Number(process.env['SEED'] ?? NOW % 2 ** 31)
 const RUNS = Number(process.env['RUNS'] ?? 1)
+const PAIRS = 25 * RUNS
 const OPTIONS: CompileOptions = {
   ...DEFAULT_COMPILE_OPTIONS,
   uids: await findUserIds(['daemon', 'nobody'], runProcess),
@@ -249,14 +250,12 @@ t.test('mail of a user of the gateway comes to its end after the process is gone
 })
 
 t.test('a delta leads to what a replacement leads to, and forgets nothing', async (t) => {
-  let runs = 0
   let appended = 0
   await fc.assert(
     fc.asyncProperty(
       pairs,
       fc.array(fc.nat(), { minLength: 4, maxLength: 4 }),
       async ([before, after], picks) => {
-        runs++
         const [model, changed] = [await modelOf(before.yaml), await modelOf(after.yaml)]
         const [from, to] = [compile(model, OPTIONS), compile(changed, OPTIONS)]
         const state = await mkdtemp(join(tmpdir(), 'egress25-boot-'))
@@ -285,10 +284,9 @@ t.test('a delta leads to what a replacement leads to, and forgets nothing', asyn
         same(changes, how === 'delta' ? 3 : 0, 'changes kept beside the script')
       },
     ),
-    { numRuns: 60 * RUNS, seed: SEED, interruptAfterTimeLimit: 120_000 * RUNS },
+    { numRuns: PAIRS, seed: SEED },
   )
-  // On a busy machine the time is up before all are tried.
-  t.ok(runs >= 15 && appended >= 0.7 * runs, `${runs} pairs, ${appended} changed by a delta`)
+  t.ok(appended >= PAIRS / 2, `${appended} pairs changed by a delta`)
 })
 
 t.test(
