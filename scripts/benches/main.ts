@@ -4,6 +4,7 @@ import { constants } from 'node:os'
 import { join } from 'node:path'
 import { removeStaleLabs } from '../lab/lab.ts'
 import { killAll } from '../lab/process.ts'
+import { alerts } from './alerts.ts'
 import { api } from './api.ts'
 import { apply } from './apply.ts'
 import { change } from './change.ts'
@@ -16,7 +17,17 @@ import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
 
-const measurements: readonly Measurement[] = [compile, apply, change, packets, history, api, check, compare]
+const measurements: readonly Measurement[] = [
+  compile,
+  apply,
+  change,
+  packets,
+  alerts,
+  history,
+  api,
+  check,
+  compare,
+]
 
 const names = process.argv.slice(2)
 if (names.includes('--list')) {
