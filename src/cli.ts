@@ -210,9 +210,11 @@ program
 program
   .command('schema')
   .description('print the JSON Schema of policy documents, for editors')
-  .action(async () => {
+  .option('--webhook', 'of what webhooks post, for receivers')
+  .action(async ({ webhook }: { webhook?: true }) => {
     const { policyJsonSchema } = await import('./policy/json-schema.ts')
-    print(JSON.stringify(policyJsonSchema(), null, 2))
+    const { webhookJsonSchema } = await import('./api/webhook-body.ts')
+    print(JSON.stringify(webhook ? webhookJsonSchema() : policyJsonSchema(), null, 2))
   })
 
 program

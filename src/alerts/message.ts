@@ -14,6 +14,15 @@ export type Severity = (typeof SEVERITIES)[number]
 export const TOPICS = ['incident', 'exemption', 'drift', 'preflight'] as const
 export type Topic = (typeof TOPICS)[number]
 
+/** What can happen, by what it is about. */
+export const SINGLE_EVENTS = {
+  incident: ['opened', 'updated', 'resolved', 'reminder'],
+  exemption: ['exemption-lapses', 'exemption-lapsed', 'exemption-revoked'],
+  drift: ['table-contested', 'table-uncontested'],
+  preflight: ['preflight-appeared', 'preflight-gone'],
+} as const satisfies Record<Topic, readonly string[]>
+type EventOf<T extends Topic> = (typeof SINGLE_EVENTS)[T][number]
+
 /** For people: no markup, no control characters; a line may be longer than a terminal is wide. */
 export interface Text {
   /** On one line, at most 200 characters. */
@@ -31,7 +40,7 @@ interface News {
 
 export interface IncidentNews extends News {
   /** A reminder says that an incident still lasts. */
-  readonly event: 'opened' | 'updated' | 'resolved' | 'reminder'
+  readonly event: EventOf<'incident'>
   readonly incident: IncidentBody
   /** The network of a policy that the machine is in; null: nobody knows (any more). */
   readonly network: string | null
@@ -40,7 +49,7 @@ export interface IncidentNews extends News {
 }
 
 export interface ExemptionNews extends News {
-  readonly event: 'exemption-lapses' | 'exemption-lapsed' | 'exemption-revoked'
+  readonly event: EventOf<'exemption'>
   readonly exemption: {
     readonly name: string
     /** RFC 3339; null: it had no end. */
@@ -57,15 +66,21 @@ export interface ExemptionNews extends News {
 }
 
 export interface DriftNews extends News {
-  readonly event: 'table-contested' | 'table-uncontested'
+  readonly event: EventOf<'drift'>
   /** The program that changed our table, and what it did first; null: nobody knows, or it is over. */
-  readonly by: { readonly pid: number; readonly program: string; readonly what: string } | null
+  readonly by: {
+    readonly pid: number
+    readonly program: string
+    readonly what: string
+    /** How much of it. */
+    readonly damage: 'rules' | 'everything'
+  } | null
   /** Milliseconds until it is put right. */
   readonly heal_in_ms?: number
 }
 
 export interface PreflightNews extends News {
-  readonly event: 'preflight-appeared' | 'preflight-gone'
+  readonly event: EventOf<'preflight'>
   readonly preflight: { readonly code: string; readonly message: string }
 }
 
@@ -77,7 +92,8 @@ export interface TestNews extends News {
 export type SingleNews = IncidentNews | ExemptionNews | DriftNews | PreflightNews
 
 /** Why news was held back: too much of one kind, too much in all, quiet hours, a receiver that was away, a silence. */
-export type HeldBecause = 'group' | 'limit' | 'quiet-hours' | 'backlog' | 'silence'
+export const HELD_BECAUSE = ['group', 'limit', 'quiet-hours', 'backlog', 'silence'] as const
+export type HeldBecause = (typeof HELD_BECAUSE)[number]
 
 /** Much news in one message: its scale and the worst of it. Every incident is in `/v1/incidents` all the same. */
 export interface DigestNews extends News {

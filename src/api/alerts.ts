@@ -8,6 +8,7 @@ import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
+import { WebhookBodySchema } from './webhook-body.ts'
 
 const IdParams = Type.Object({ id: Type.String({ pattern: '^[1-9][0-9]{0,14}$' }) })
 const NameParams = Type.Object({ name: Type.String({ maxLength: 48, examples: ['hook'] }) })
@@ -42,7 +43,7 @@ const WholeAlertSchema = object(
     ...AlertSchema.properties,
     incidents: Type.Array(Text),
     lines: Type.Array(Text),
-    body: Type.Unsafe<Body>({ type: 'object', description: 'as a webhook posts it' }),
+    body: Type.Unsafe<Body>(WebhookBodySchema),
   },
   { title: 'WholeAlert', description: 'a message with all that it says' },
 )

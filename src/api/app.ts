@@ -36,6 +36,7 @@ import { silenceRoutes } from './silences.ts'
 import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
 import { tokenRoutes } from './tokens.ts'
+import { webhookBodyRoutes } from './webhook-body.ts'
 
 const BODY_LIMIT = 1024 * 1024
 
@@ -111,6 +112,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     sourceRoutes,
     alertRoutes,
     silenceRoutes,
+    webhookBodyRoutes,
   ]
   for (const routes of all) await addRoutes(app, routes, context)
   await addRoutes(app, eventRoutes, {

@@ -12,6 +12,7 @@ import type { Message } from '../../src/alerts/message.ts'
 import { openChannels } from '../../src/alerts/open-channels.ts'
 import { parseConfig } from '../../src/config.ts'
 import { DIGEST, GATEWAY, HOSTILE, hostileMessage, incidentMessage, OTHERS } from '../unit/alert-samples.ts'
+import { bodyFault } from '../unit/webhook-schema.ts'
 import {
   eventually,
   freePort,
@@ -105,6 +106,7 @@ t.test('webhook', async (t) => {
     await deliver(signed, message)
     const one = taken.at(-1)
     t.same(JSON.parse(one?.body ?? ''), message.body)
+    t.equal(bodyFault(one?.body ?? ''), null)
     t.equal(one?.headers['idempotency-key'], message.key)
     t.ok(one && isSigned(one, 'first secret'))
     await writeFile(secretFile, 'second secret\n')
@@ -600,7 +602,9 @@ t.test('exec', async (t) => {
   const channel = await open(t, { type: 'exec', command: [good, 'one argument', '$(id)'] })
   const message = hostileMessage()
   await deliver(channel, message)
-  t.same(JSON.parse(await readFile(`${told}.json`, 'utf8')), JSON.parse(JSON.stringify(message.body)))
+  const input = await readFile(`${told}.json`, 'utf8')
+  t.same(JSON.parse(input), JSON.parse(JSON.stringify(message.body)))
+  t.equal(bodyFault(input), null)
   const said = await readFile(told, 'utf8')
   t.match(said, /^args=one argument \$\(id\)$/m)
   t.match(said, /^EGRESS25_EVENT=opened$/m)

@@ -7,6 +7,7 @@ import type { Test } from 'tap'
 import { type Answer, type Delivery, type Http, openHttp } from '../../scripts/lab/http.ts'
 import { type Lab, openLab } from '../../scripts/lab/lab.ts'
 import type { Probe } from '../../scripts/lab/probe.ts'
+import { bodyFault } from '../unit/webhook-schema.ts'
 
 export const ROOT = new URL('../..', import.meta.url).pathname
 export const COMMAND = join(ROOT, 'scripts/egress25')
@@ -105,7 +106,11 @@ export async function gateway(
   )
   const http = openHttp(lab, lab.gateway)
   const deliveries: Delivery[] = []
-  await http.receive(HOOK, 'sesame', (delivery) => deliveries.push(delivery))
+  await http.receive(HOOK, 'sesame', (delivery) => {
+    const fault = bodyFault(delivery.body)
+    if (fault !== null) test.fail(fault)
+    deliveries.push(delivery)
+  })
   const internet = await lab.probe(lab.internet)
   await internet.listen(echoes, { echo: true })
   const relays = await lab.probe(lab.relays)

@@ -138,7 +138,10 @@ export const OTHERS: readonly Message[] = [
   ),
   about<Extract<Message, { about: 'drift' }>>(
     'drift',
-    { event: 'table-contested', by: { pid: 4_711, program: 'nft', what: 'delete table' } },
+    {
+      event: 'table-contested',
+      by: { pid: 4_711, program: 'nft', what: 'delete table', damage: 'everything' },
+    },
     'somebody changes our table',
   ),
   about<Extract<Message, { about: 'preflight' }>>(

@@ -10,6 +10,7 @@ import { parseConfig } from '../../src/config.ts'
 import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import { inTransaction, openDatabase, openRelaxed } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
+import { bodyFault } from './webhook-schema.ts'
 
 export const NOW = Date.parse('2026-06-01T12:00:00Z')
 
@@ -119,7 +120,7 @@ export interface Receiver {
   close(): Promise<void>
 }
 
-/** Answers as it is told, and keeps what came. */
+/** Answers as it is told, and keeps what came, which must be as the published schema says. */
 export async function receiver(
   test: Test,
   answer: (request: IncomingMessage, response: ServerResponse, nth: number) => void,
@@ -132,6 +133,8 @@ export async function receiver(
       body += chunk
     })
     request.on('end', () => {
+      const fault = bodyFault(body)
+      if (fault !== null) test.fail(fault)
       received.push({ body, headers: request.headers })
       answer(request, response, received.length)
     })

@@ -1,16 +1,12 @@
 /** From news to receivers: over real HTTP and a real database, with receivers that fail in every way. */
-import { createHmac } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
-import { PermanentError, RetryableError } from '../../src/alerts/channel.ts'
+import t from 'tap'
 import { compose } from '../../src/alerts/compose.ts'
 import { Desk } from '../../src/alerts/desk.ts'
 import type { Handling } from '../../src/alerts/handling.ts'
 import { incidentNews } from '../../src/alerts/incident-news.ts'
 import type { DigestNews, IncidentNews, Message } from '../../src/alerts/message.ts'
-import { openChannel } from '../../src/alerts/open-channels.ts'
-import { sign } from '../../src/alerts/signature.ts'
 import { loadTexts, type Texts } from '../../src/alerts/texts.ts'
 import { buildAlerts } from '../../src/config/alerts.ts'
 import { AlertMessages } from '../../src/store/alert-messages.ts'
@@ -18,51 +14,6 @@ import { AlertQueue } from '../../src/store/alert-queue.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { incident, NOW, openAlerts, receiver, until } from './alert-support.ts'
 import { directory } from './support.ts'
-
-/** A webhook as it is configured. */
-const hook = async (test: Test, url: string, name = 'hook') => {
-  const secret_file = join(await directory(test, { secret: 'sesame\n' }), 'secret')
-  const [config] = buildAlerts([{ name, type: 'webhook', url, secret_file }])
-  if (config === undefined) throw new Error('no channel')
-  return openChannel(config, 'gw1')
-}
-const message = (key: string) => ({ key, body: { event: 'test', key } }) as unknown as Message
-const never = new AbortController().signal
-
-t.test('webhooks', async (t) => {
-  t.test('signed, with a key by which a repetition is known', async (t) => {
-    const { url, received } = await receiver(t, (_, response) => response.end())
-    await (await hook(t, url)).deliver(message('k1'), never)
-    const { headers, body = '' } = received[0] ?? {}
-    t.equal(body, '{"event":"test","key":"k1"}')
-    const [, time, hex] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(String(headers?.['egress25-signature'])) ?? []
-    t.equal(hex, createHmac('sha256', 'sesame').update(`${time}.${body}`).digest('hex'))
-    t.ok(Math.abs(Number(time) - Date.now() / 1000) < 60)
-    t.equal(headers?.['idempotency-key'], 'k1')
-    t.equal(sign(body, 'sesame', Number(time) * 1000 + 999), `t=${time},v1=${hex}`)
-  })
-  t.test('anything but 2xx has not arrived; a redirect is not followed', async (t) => {
-    const { url, received } = await receiver(t, (_, response, nth) => {
-      const [status = 500, headers] = [
-        [500],
-        [302, { location: 'http://127.0.0.1:9/' }],
-        [429, { 'retry-after': '7' }],
-        [503, { 'retry-after': new Date(Date.now() + 60_000).toUTCString() }],
-        [400],
-      ][nth - 1] as [number, Record<string, string>]
-      response.writeHead(status, headers).end()
-    })
-    const channel = await hook(t, url)
-    await t.rejects(channel.deliver(message('k'), never), { message: /500/, retryAfter: null })
-    await t.rejects(channel.deliver(message('k'), never), { message: /302/, retryAfter: null })
-    await t.rejects(channel.deliver(message('k'), never), { message: /429/, retryAfter: 7 })
-    const failure = () => channel.deliver(message('k'), never).catch((error) => error)
-    const later = await failure()
-    t.ok(later instanceof RetryableError && later.retryAfter !== null && later.retryAfter > 0)
-    t.ok((await failure()) instanceof PermanentError)
-    t.equal(received.length, 5)
-  })
-})
 
 const opened = (id: string, more = {}) => ({
   event: 'opened' as const,
