@@ -303,6 +303,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     lapses.stop()
     await api.stop()
     await repository.stop()
+    await controller.settled()
     await history.stop()
     await alerts.stop()
     relaxed.close()
@@ -421,8 +422,9 @@ async function applyAtStart(
     if (!isOfThePolicies(error)) throw error
     logRefusal(log, error)
     const rules = await enforcer.restoreForBoot()
+    const documents = (await controller.resume()) === null ? 'unknown' : 'known'
     log.error(
-      { policies: policyDirectory, rules },
+      { policies: policyDirectory, rules, documents },
       'running on the last good rules until the policies are mended',
     )
   }

@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import type { ChannelStatus } from '../alerts/alerts.ts'
 import type { InForce } from '../control/controller.ts'
 import { pendingBody } from '../control/pending.ts'
+import { PolicyError } from '../control/policy-error.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
@@ -12,6 +13,8 @@ import { RemoteSchema } from './pull.ts'
 import type { Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 import { SubscriberSourceSchema, subscriberSources } from './subscribers.ts'
+
+const MOST_DIAGNOSTICS = 20
 
 export const StatusSchema = object(
   {
@@ -28,6 +31,12 @@ export const StatusSchema = object(
       object(
         { id: Text, digest: Text },
         { description: 'what was taken back, and comes into force again by an apply on purpose only' },
+      ),
+    ),
+    refused: nullable(
+      object(
+        { reason: Text, diagnostics: Type.Array(DiagnosticSchema) },
+        { description: 'why the policy directory, when it was last to come into force, did not' },
       ),
     ),
     documents: nullable(
@@ -164,6 +173,7 @@ function statusOf(context: Context) {
     pending: pendingBody(controller.trial),
     /** What was taken back, and comes into force again by an apply on purpose only. */
     held: held === null ? null : { id: held.id, digest: held.digest },
+    refused: refusedBody(controller.refused),
     documents: inForce === null ? null : countDocuments(inForce),
     warnings: inForce?.loaded.diagnostics ?? [],
     /** What keeps the rules from doing their work on this machine. */
@@ -182,6 +192,13 @@ function statusOf(context: Context) {
     exemption_requests: { waiting: context.requests.waiting },
     repository: context.repository.body(),
   }
+}
+
+/** What holds up many documents is told by its first mistakes; the rest is in the log, and in what `check` says. */
+function refusedBody(refused: Context['controller']['refused']) {
+  if (refused === null) return null
+  const diagnostics = refused instanceof PolicyError ? refused.diagnostics.slice(0, MOST_DIAGNOSTICS) : []
+  return { reason: refused.message, diagnostics }
 }
 
 /** Of each channel that has any. */

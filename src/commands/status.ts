@@ -16,6 +16,7 @@ interface Status {
   /** A service from before an upgrade has none of these until it is restarted. */
   readonly pending?: { readonly seconds_left: number } | null
   readonly held?: { readonly id: string } | null
+  readonly refused?: { readonly reason: string } | null
   readonly preflight?: readonly { readonly code: string; readonly message: string }[]
 }
 
@@ -39,6 +40,7 @@ function lines({
   incidents: { open },
   pending = null,
   held = null,
+  refused = null,
   preflight = [],
 }: Status): [string, string, Style | null][] {
   const list = (counts: Readonly<Record<string, number>>) =>
@@ -75,6 +77,9 @@ function lines({
   if (held !== null) {
     const what = 'the policies were taken back; mend them, or egress25 apply brings them into force'
     rows.push(['HELD', what, 'yellow'])
+  }
+  if (refused !== null) {
+    rows.push(['REFUSED', `${refused.reason}; egress25 check says more`, 'yellow'])
   }
   for (const { code, message } of preflight) rows.push(['WARNING', `${code}: ${message}`, 'yellow'])
   return rows

@@ -4,39 +4,33 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { compile } from '../compile/compile.ts'
 import { digestOf } from '../compile/nft-script.ts'
-import type { CompileOptions } from '../compile/options.ts'
 import { EditedByHandError } from '../history/history-error.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { documentChanges } from '../plan/document-changes.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
-import type { Overlay } from '../policy/files.ts'
-import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
-import { type Model, relayUsers } from '../policy/model.ts'
-import { runPolicyTests } from '../policy/policy-tests.ts'
+import { DirectoryError, type Overlay } from '../policy/files.ts'
+import type { Loaded } from '../policy/load.ts'
+import type { Model } from '../policy/model.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { type Caller, SERVICE } from './caller.ts'
 import type { ChangeKeeper, Remembered } from './change-keeper.ts'
 import { deleteChange, type FileChange, findDocument, overlayOf, putChange } from './document-change.ts'
 import { editedApart } from './edited-apart.ts'
+import { KeptDocuments } from './kept-documents.ts'
 import { HeldError } from './pending.ts'
+import { PolicyDirectory, type PolicyDirectoryOptions } from './policy-directory.ts'
 import { PolicyError } from './policy-error.ts'
 import { stageChanges } from './stage-change.ts'
 import { type TakenBackBy, Trial, type TrialOptions } from './trial.ts'
 import { triedSources } from './tried-sources.ts'
 
-export interface ControllerOptions {
-  readonly directory: string
-  readonly compile: CompileOptions
+export interface ControllerOptions extends PolicyDirectoryOptions {
   readonly enforcer: Enforcer
   /** Changes that wait for a confirmation; their time is only waited for here with `staysOn`. */
   readonly trial: Omit<TrialOptions, 'enforcer' | 'onDue'>
   /** Whether this program lives as long as changes may wait: a service, not a command. */
   readonly staysOn?: boolean
-  /** Ids of local users by name. */
-  readonly findUserIds: (names: readonly string[]) => Promise<ReadonlyMap<string, number>>
-  readonly now: () => number
   /** Remembers changes, where something does. */
   readonly keeper?: ChangeKeeper | undefined
   readonly onApplied?: (inForce: InForce, by: Caller) => void
@@ -84,16 +78,22 @@ const NOTHING_APART: Overlay = new Map()
 export class Controller {
   readonly #options: ControllerOptions
   readonly #trial: Trial
-  readonly #memory = new LoadMemory()
+  readonly #policies: PolicyDirectory
+  readonly #kept: KeptDocuments
   #inForce: InForce | null = null
   /** What was in force before the change that waits. */
   #before: InForce | null = null
+  /** A change was taken back, and nobody here knows what was before it. */
+  #isLost = false
+  #refused: PolicyError | DirectoryError | null = null
   #lastGuarded = Number.NEGATIVE_INFINITY
   #queue: Promise<unknown> = Promise.resolve()
 
   constructor(options: ControllerOptions) {
     this.#options = options
-    const { trial, enforcer } = options
+    const { trial, enforcer, directory } = options
+    this.#policies = new PolicyDirectory(options)
+    this.#kept = new KeptDocuments(trial.stateDirectory, directory)
     this.#trial = new Trial({
       ...trial,
       enforcer,
@@ -107,6 +107,11 @@ export class Controller {
 
   get inForce(): InForce | null {
     return this.#inForce
+  }
+
+  /** Why the directory, as it was when somebody last wanted it in force, is not. */
+  get refused(): PolicyError | DirectoryError | null {
+    return this.#refused
   }
 
   /** What waits for a confirmation, and what was taken back. */
@@ -167,11 +172,22 @@ export class Controller {
     })
   }
 
+  /**
+   * Where the policies cannot be applied: takes up the documents that led to what the kernel holds, as far as they were
+   * kept. null: nobody knows them.
+   */
+  resume(): Promise<InForce | null> {
+    return this.#inTurn(() => this.#resume())
+  }
+
   /** The change that waits stays. Answers its id, and why it would not survive a reboot. @throws NothingPendingError */
   confirm(): Promise<{ readonly id: string; readonly bootFileError: Error | null }> {
     return this.#inTurn(async () => {
       const { pending, bootFileError } = await this.#trial.confirm()
       this.#bootFile(bootFileError)
+      // A command that confirms does not know what an earlier one has applied.
+      const compiled = this.#inForce ?? (await this.#policies.prepareUntested().catch(() => null))
+      if (compiled !== null && digestOf(compiled.ruleset) === pending.digest) this.#kept.keep(compiled.loaded)
       return { id: pending.id, bootFileError }
     })
   }
@@ -208,13 +224,13 @@ export class Controller {
     return this.#inTurn(async () => {
       if (!dryRun) this.#trial.mustBeSettled()
       const { directory, keeper } = this.#options
-      const onDisk = await this.#load()
+      const onDisk = await this.#policies.load()
       const made = await make(onDisk)
       if (made === null) return null
       const apart = keeper === undefined ? NOTHING_APART : editedApart(onDisk, this.#inForce?.loaded ?? null)
       const clash = made.files.filter(({ path }) => apart.has(path)).map(({ path }) => path)
       if (clash.length > 0) throw new EditedByHandError(clash)
-      const compiled = await this.#prepare(new Map([...apart, ...overlayOf(made.files)]))
+      const compiled = await this.#policies.prepare(new Map([...apart, ...overlayOf(made.files)]))
       mayBecome?.(compiled.model)
       if (dryRun) return this.#planOf(compiled)
       await this.#mustNotSmuggle(compiled)
@@ -229,6 +245,7 @@ export class Controller {
         remembered?.cancel()
         throw error
       }
+      if (apart.size === 0) this.#refused = null
       await remembered?.done()
       return null
     })
@@ -249,7 +266,7 @@ export class Controller {
    */
   differs(): Promise<boolean> {
     return this.#inTurn(async () => {
-      const { loaded, ruleset } = await this.#prepare()
+      const { loaded, ruleset } = await this.#policies.prepare()
       if (this.#inForce === null) return true
       return (
         digestOf(ruleset) !== digestOf(this.#inForce.ruleset) ||
@@ -260,7 +277,12 @@ export class Controller {
 
   /** What `apply` would change now. @throws PolicyError, KernelError or DirectoryError */
   plan(): Promise<Plan> {
-    return this.#inTurn(async () => this.#planOf(await this.#prepare()))
+    return this.#inTurn(async () => this.#planOf(await this.#policies.prepare()))
+  }
+
+  /** Once what is in force is kept for the next start. */
+  settled(): Promise<void> {
+    return this.#kept.settled()
   }
 
   /** Runs work when no change is under way, and holds changes back until it is done. */
@@ -298,20 +320,16 @@ export class Controller {
     }, how)
   }
 
-  #load(overlay: Overlay = new Map()): Promise<Loaded> {
-    const { directory, now, compile } = this.#options
-    const { outsideInterfaces } = compile
-    return loadPolicies(directory, { now: now(), overlay, outsideInterfaces, memory: this.#memory })
-  }
-
-  async #prepare(overlay?: Overlay): Promise<Compiled> {
-    const { findUserIds, now } = this.#options
-    const loaded = await this.#load(overlay)
-    if (loaded.model === null) throw new PolicyError(loaded.diagnostics)
-    const failed = runPolicyTests(loaded.model, now()).filter(({ passed }) => !passed)
-    if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)
-    const options = { ...this.#options.compile, uids: await findUserIds(relayUsers(loaded.model)) }
-    return { loaded, model: loaded.model, ruleset: compile(loaded.model, options) }
+  /** The directory as it stands, to bring it into force. */
+  async #prepare(): Promise<Compiled> {
+    try {
+      const compiled = await this.#policies.prepare()
+      this.#refused = null
+      return compiled
+    } catch (error) {
+      if (error instanceof PolicyError || error instanceof DirectoryError) this.#refused = error
+      throw error
+    }
   }
 
   async #planOf(after: Compiled): Promise<Plan> {
@@ -322,11 +340,21 @@ export class Controller {
   async #enforce(compiled: Compiled, by: Caller): Promise<InForce> {
     const holdAgain = await this.#trial.release()
     try {
-      return this.#nowInForce(compiled, await this.#options.enforcer.apply(compiled.ruleset), by)
+      const applied = await this.#options.enforcer.apply(compiled.ruleset)
+      this.#kept.keep(compiled.loaded)
+      return this.#nowInForce(compiled, applied, by)
     } catch (error) {
       await holdAgain()
       throw error
     }
+  }
+
+  async #resume(): Promise<InForce | null> {
+    const { enforcer } = this.#options
+    const kept = new PolicyDirectory({ ...this.#options, directory: this.#kept.directory })
+    const compiled = await kept.prepareUntested().catch(() => null)
+    if (compiled === null || !(await enforcer.holds(digestOf(compiled.ruleset)))) return null
+    return this.#nowInForce(compiled, await enforcer.applyUntilBoot(compiled.ruleset), SERVICE)
   }
 
   #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied, by: Caller): InForce {
@@ -352,7 +380,7 @@ export class Controller {
   async #mustNotSmuggle({ ruleset }: Compiled): Promise<void> {
     if (this.#trial.held === null) return
     if (digestOf(ruleset) === this.#inForce?.applied.digest) return
-    const asItStands = await this.#prepare().catch(() => null)
+    const asItStands = await this.#policies.prepare().catch(() => null)
     if (asItStands === null || !this.#trial.isHeld(asItStands.ruleset)) return
     throw new HeldError(
       'the policy files still say what was taken back: put them right, or bring them into force with egress25 apply, and repeat this; nothing was changed',
@@ -364,6 +392,7 @@ export class Controller {
     if (by === 'leftover') return
     if (by === 'guard') this.#lastGuarded = performance.now()
     this.#inForce = this.#before
+    this.#isLost = this.#before === null
     this.#before = null
   }
 
@@ -371,6 +400,10 @@ export class Controller {
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#queue.then(async () => {
       await this.#trial.look()
+      if (this.#isLost) {
+        this.#isLost = false
+        await this.#resume()
+      }
       return work()
     })
     this.#queue = turn.catch(() => {})

@@ -166,8 +166,12 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
     )
     t.equal(await g.client.connect(second), 'reset')
     t.equal(await g.stop(service), 0)
-    const again = await g.start('/healthz')
-    t.match(await statusOf(g), { ruleset: null, pending: null, held: { id: String } })
+    const again = await g.start()
+    t.match(
+      await statusOf(g),
+      { ruleset: { how: 'unchanged', digest: ruleset?.digest }, pending: null, held: { id: String } },
+      'the documents from before are known',
+    )
     t.same(await g.client.connectAll([second, OPENED, CLOSED]), ['reset', 'connected', 'reset'])
     t.match(await g.egress25('apply', '--confirm', '1h'), { code: 0 })
     t.equal(await g.client.connect(second), 'connected')
@@ -193,8 +197,12 @@ t.test('the service is killed: the guard takes the change back', { buffered: tru
   t.ok(seconds >= 10, `after ${seconds} s`)
   t.equal(await g.client.connect(CLOSED), 'reset')
 
-  await g.start('/healthz')
-  t.match(await statusOf(g), { pending: null, held: { id: String }, ruleset: null })
+  await g.start()
+  t.match(await statusOf(g), {
+    pending: null,
+    held: { id: String },
+    ruleset: { digest: await digestOfBootFile(state(g)) },
+  })
   t.same(await g.client.connectAll([OPENED, CLOSED]), ['reset', 'reset'], 'the new service holds it')
   t.match(await g.log(), 'are those that were taken back')
   await open(g, 'other', '100.64.9.8')
@@ -219,8 +227,12 @@ t.test('the service is started anew: it goes on waiting', { buffered: true }, as
   t.equal(await g.client.connect(OPENED), 'connected')
   const seconds = await secondsUntilClosed(g, start)
   t.ok(seconds >= 20, `after ${seconds} s`)
-  await until('the news', async () => (await statusOf(g)).held !== null)
-  t.match(await statusOf(g), { pending: null, held: { id: pending?.id } })
+  const before = await digestOfBootFile(state(g))
+  const taken = await until('the documents from before', async () => {
+    const now = await statusOf(g)
+    return now.held !== null && now.ruleset?.digest === before && now
+  })
+  t.match(taken, { pending: null, held: { id: pending?.id } })
 
   t.equal((await g.ask('POST', '/v1/apply?confirm=60s')).status, 200)
   t.equal(await g.stop(second, 'SIGKILL'), 'SIGKILL')

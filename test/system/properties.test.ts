@@ -263,7 +263,7 @@ t.test('a delta leads to what a replacement leads to, and forgets nothing', asyn
         const enforcer = new Enforcer(field.nft, state)
         await enforcer.apply(from)
         await tryOut(model, picks)
-        const counted = await allCounters(from, to)
+        const counted = await countedAtRest(from, to)
         const { how, digest } = await enforcer.apply(to)
         if (how === 'replacement') throw new Error('the kernel refused the delta, or there was none')
         const remembered = await allCounters(from, to)
@@ -388,6 +388,15 @@ async function tryOut(model: Model, picks: readonly number[]): Promise<void> {
   await Promise.all(
     quick.map(async (packet) => (await field.probe(packet.source, null)).connect(attemptOf(packet))),
   )
+}
+
+/** The same once nothing is under way: ends of connections are counted, too, and come after who waits for them. */
+async function countedAtRest(one: Ruleset, other: Ruleset): Promise<Record<string, number>> {
+  for (let before = ''; ; await sleep(100)) {
+    const counted = await allCounters(one, other)
+    if (JSON.stringify(counted) === before) return counted
+    before = JSON.stringify(counted)
+  }
 }
 
 /** What the kernel has counted for all that both rulesets know. */

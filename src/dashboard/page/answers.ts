@@ -10,6 +10,7 @@ export interface Status {
   readonly ruleset: object | null
   readonly pending: { readonly deadline: string } | null
   readonly held: object | null
+  readonly refused: object | null
   readonly warnings: readonly { readonly file: string; readonly line: number; readonly message: string }[]
   readonly preflight: readonly { readonly code: string; readonly message: string }[]
   readonly attempts: {

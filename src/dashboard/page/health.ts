@@ -48,7 +48,7 @@ function headlineOf(troubles: number, notes: number, open: number): string {
   return open === 0 ? 'All is well' : `The gateway is well${machines}`
 }
 
-function rulesFact({ in_sync, ruleset, contested, held, pending }: Status): Fact {
+function rulesFact({ in_sync, ruleset, contested, held, refused, pending }: Status): Fact {
   const fact = (value: string, detail: string, level: Level): Fact => ({
     label: 'Rules',
     value,
@@ -59,6 +59,8 @@ function rulesFact({ in_sync, ruleset, contested, held, pending }: Status): Fact
   if (!in_sync) return fact('Not in force', 'The kernel does not hold the rules.', 'trouble')
   if (contested) return fact('Contested', 'Another program changes them again and again.', 'trouble')
   if (held !== null) return fact('Held', 'A change was taken back; the policy files still say it.', 'trouble')
+  if (refused !== null)
+    return fact('Last good', 'The policy files have mistakes, and are not in force.', 'trouble')
   if (pending !== null)
     return fact('On trial', 'The last change is taken back unless it is confirmed.', 'note')
   return fact('In force', 'The kernel holds what was applied.', 'good')
