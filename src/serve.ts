@@ -159,6 +159,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     }),
     controller,
     readSet: (set) => enforcer.countSources(set),
+    forget: (set, addresses) => enforcer.forgetSources(set, addresses),
     maxSources: 4 * config.compile.trackedSources,
     now: Date.now,
     onTally: (tallies) => monitor.take(tallies),

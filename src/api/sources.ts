@@ -59,7 +59,10 @@ const SourceSchema = object(
     source: Text,
     policy: nullable(Name),
     subscriber: nullable(SubscriberSchema),
-    attempts: Type.Integer({ minimum: 0, description: 'by the kernel, which forgets after a quiet day' }),
+    attempts: Type.Integer({
+      minimum: 0,
+      description: 'by the kernel, which forgets after a quiet day, and in a flood',
+    }),
     incidents: Type.Array(IncidentSchema),
     incident_ids: Type.Array(Text),
     first_seen: nullable(Time),

@@ -28,7 +28,7 @@ export function allowedChains({ totals, options, learn }: Context): Chain[] {
       { rule: 'count', id: totals.id({ of: 'allowed', because }) },
       ...countSources('senders', SENDERS, learn),
       ...logSources(
-        'told',
+        'muted-senders',
         SENDERS,
         {
           limit: LOG_LIMIT,

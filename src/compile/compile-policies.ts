@@ -78,7 +78,7 @@ export function attemptChain(
     rules: [
       { rule: 'count', id: totals.id({ of: 'attempts', policy: policy.name, verdict }) },
       ...countSources('sources', machines, learn),
-      ...logSources('logged', machines, { ...telling, prefix: `${verdict}:${policy.name}` }, learn),
+      ...logSources('muted', machines, { ...telling, prefix: `${verdict}:${policy.name}` }, learn),
     ],
   }
 }
@@ -103,22 +103,28 @@ export function countSources(
   }))
 }
 
-type Telling = Pick<Extract<Rule, { rule: 'log' }>, 'limit' | 'overall' | 'countedAs' | 'prefix' | 'group'>
+type Telling = Pick<Extract<Rule, { rule: 'log' }>, 'overall' | 'countedAs' | 'prefix' | 'group'> & {
+  readonly limit: Limit
+}
 
-/** Hands packets to the event log, up to a limit for each machine. */
+/** Hands packets to the event log, up to a limit for each machine. To be the last in its chain. */
 export function logSources(
   name: string,
   machines: readonly MachineLength[],
   telling: Telling,
   learn: Context['learn'],
 ): Rule[] {
-  return machines.map(({ family, length }) => ({
-    rule: 'log',
-    set: learn(`${name}${suffix(family, length)}`, family, 'limit', 60),
-    family,
-    length,
-    ...telling,
-  }))
+  const { limit, ...rest } = telling
+  return machines.flatMap(({ family, length }): Rule[] => [
+    {
+      rule: 'mute',
+      set: learn(`${name}${suffix(family, length)}`, family, 'limit', 60),
+      family,
+      length,
+      limit,
+    },
+    { rule: 'log', family, ...rest },
+  ])
 }
 
 /** The learned set that counts the attempts of a machine, given as the prefix that stands for it. */

@@ -337,9 +337,13 @@ function ruleText(rule: Rule): string {
       const who = masked(family, what === 'received' ? 'daddr' : 'saddr', length)
       return `${inwards}${flags} update @${set} { ${who} counter }`
     }
+    case 'mute': {
+      const { set, family, length, limit } = rule
+      return `update @${set} { ${masked(family, 'saddr', length)} ${limitText(limit, 'over ')} } return`
+    }
     case 'log': {
-      const { set, family, length, countedAs, prefix, group } = rule
-      const below = `update @${set} { ${masked(family, 'saddr', length)} ${limitText(rule.limit)} } ${limitText(rule.overall)}`
+      const { family, overall, countedAs, prefix, group } = rule
+      const below = `meta nfproto ipv${family} ${limitText(overall)}`
       return `${below} ${countIn(countedAs)} log prefix "${prefix}" group ${group} snaplen ${SNAPLEN} queue-threshold 1`
     }
     case 'verdict':
@@ -357,8 +361,8 @@ function countIn(id: number): string {
   return `meta mark & 0 ^ ${mark(id)} @${TOTALS_SET}`
 }
 
-function limitText({ perSecond, burst }: Limit): string {
-  return `limit rate ${perSecond}/second burst ${burst} packets`
+function limitText({ perSecond, burst }: Limit, over: 'over ' | '' = ''): string {
+  return `limit rate ${over}${perSecond}/second burst ${burst} packets`
 }
 
 function lookup({ family, source, destination }: LookupKey): string {

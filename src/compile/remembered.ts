@@ -56,6 +56,11 @@ export function renderRemembered({ totals, learned }: Ruleset, remembered: Remem
   return lines.map((line) => `${line}\n`).join('')
 }
 
+/** Makes a learned set forget machines. */
+export function renderForgetting(set: string, addresses: readonly string[]): string {
+  return `delete element ${TABLE} ${set} { ${addresses.join(', ')} }\n`
+}
+
 function counterText({ packets, bytes }: Counter): string {
   return `counter packets ${packets} bytes ${bytes}`
 }

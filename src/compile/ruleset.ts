@@ -157,15 +157,21 @@ export type Rule =
       /** Only what leaves by other interfaces than these; empty: everything. */
       readonly notLeavingBy: readonly string[]
     }
-  /** Hands the packet to the event log, up to a limit per source, and counts what it handed over. */
+  /**
+   * A source beyond the limit leaves the chain. Written so that a full set lets it stay: in a flood from forged addresses
+   * what is told is then a sample of all that comes, and who stands out of it can be found.
+   */
   | {
-      readonly rule: 'log'
+      readonly rule: 'mute'
       readonly set: string
       readonly family: Family
       readonly length: number
-      /** For one source. */
       readonly limit: Limit
-      /** The same for all sources together. */
+    }
+  /** Hands the packet to the event log, up to a limit for all sources together, and counts what it handed over. */
+  | {
+      readonly rule: 'log'
+      readonly family: Family
       readonly overall: Limit
       readonly countedAs: number
       readonly prefix: string

@@ -10,6 +10,7 @@ import { formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
 import type { AttemptLog } from '../store/attempts.ts'
 import type { Label } from '../store/attempts-pending.ts'
 import type { Attempt } from '../watch/attempt.ts'
+import { lightest } from '../watch/lightest.ts'
 import { learnedSet, learnedSetOf, SourceCounters, type SourceDelta } from '../watch/source-counters.ts'
 import type { Controller } from './controller.ts'
 
@@ -30,6 +31,8 @@ export interface AttemptHistoryOptions {
   readonly controller: Pick<Controller, 'exclusively' | 'inForce'>
   /** All elements of a learned set. */
   readonly readSet: (set: string) => Promise<readonly LearnedElement[]>
+  /** Makes the kernel forget machines of a learned set. */
+  readonly forget: (set: string, addresses: readonly string[]) => Promise<void>
   /** Machines in all learned sets together whose counters are followed. */
   readonly maxSources: number
   /** Milliseconds since the epoch. */
@@ -151,14 +154,14 @@ export class AttemptHistory {
 
   /** What was counted counts for the minute that has ended. */
   async #read(now: number): Promise<void> {
-    const { controller, readSet } = this.#options
+    const { controller } = this.#options
     const time = Math.floor(now / MINUTE) * MINUTE - 1
     const sets = (controller.inForce?.ruleset.learned ?? []).filter(({ name }) => learnedSet(name) !== null)
     this.log.beginReading()
-    for (const { name } of sets) {
+    for (const { name, size } of sets) {
       // Never while a change is under way: a table made anew may begin with counts that are older than ours. A change
       // that waits already comes first.
-      const elements = await controller.exclusively(() => readSet(name))
+      const { elements, forgotten } = await controller.exclusively(() => this.#readAndMakeRoom(name, size))
       const batch: SourceDelta[] = []
       for (const delta of this.#counters.read(name, elements)) {
         batch.push(delta)
@@ -170,9 +173,26 @@ export class AttemptHistory {
         }
       }
       this.#takeUnlessFirst(batch, time)
+      for (const delta of this.#counters.forget(name, forgotten)) this.log.count(delta, time, null)
     }
     if (this.#knowsSources) this.log.endReading(time)
     this.#knowsSources = true
+  }
+
+  /** At once, so that as little as possible is counted in between and forgotten with the rest. */
+  async #readAndMakeRoom(name: string, size: number) {
+    const { readSet, forget, onUnreadable } = this.#options
+    const elements = await readSet(name)
+    const light = lightest(elements, size)
+    if (light.length === 0) return { elements, forgotten: light }
+    try {
+      await forget(name, light)
+      return { elements, forgotten: light }
+    } catch (error) {
+      // Whoever was there a moment ago may be gone by itself: the next reading makes room.
+      onUnreadable(error as Error)
+      return { elements, forgotten: [] }
+    }
   }
 
   /** So that what is read waits in the kernel's answer, and not a second time in what is to be written. */

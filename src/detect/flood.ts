@@ -101,9 +101,18 @@ export class FloodWatch {
     }
   }
 
-  /** Whether a machine with so many attempts is more than one of the flood's. */
-  standsOut(attempts: number): boolean {
-    const average = (this.#told - this.#toldWhenCalm) / Math.max(1, this.#sources?.count ?? 1)
+  /** Whether a machine of which so many attempts were told is more than one of the flood's. */
+  standsOut(told: number): boolean {
+    return this.#isFarAbove(told, this.#told - this.#toldWhenCalm)
+  }
+
+  /** The same for what was counted: the kernel counts all, and tells some. */
+  standsOutByCount(attempts: number): boolean {
+    return this.#isFarAbove(attempts, this.#told - this.#toldWhenCalm + this.lost)
+  }
+
+  #isFarAbove(attempts: number, all: number): boolean {
+    const average = all / Math.max(1, this.#sources?.count ?? 1)
     return attempts >= Math.max(STANDS_OUT * average, STANDS_OUT_BY)
   }
 }

@@ -37,6 +37,7 @@ export class Floods {
   observe(attempt: Attempt, policy: string, thresholds: Thresholds): IncidentEvent[] {
     const watched = this.#watched(policy, thresholds, attempt.time)
     const { watch } = watched
+    if (watched.tally.told === 0) watched.tally = new Tally(attempt.time)
     // What came since all was calm is a part of it.
     watched.tally.add(attempt, attempt.time)
     if (!watch.isSuspected) return []

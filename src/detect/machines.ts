@@ -110,14 +110,15 @@ export class Machines {
     let machine = this.#machines.get(source)
     const isMuch = attempts >= Math.max(thresholds.spamBot.connections, thresholds.spamBot.attempts)
     if (machine === undefined) {
-      if (!isMuch || flood.isActive) return []
+      if (!isMuch || isHiddenByCount(attempts, flood)) return []
       machine = newMachine(source, policy, thresholds, { time, verdict })
       this.#enter(machine)
     }
     settle(machine, time)
     machine.counted += attempts
     machine.countedAt = time
-    if (!isMuch || flood.isActive || machine.tally.told >= TOLD_SHARE * machine.counted) return []
+    if (!isMuch || isHiddenByCount(attempts, flood) || machine.tally.told >= TOLD_SHARE * machine.counted)
+      return []
     machine.tally.lastSeen = Math.max(machine.tally.lastSeen, time)
     machine.lost = Math.max(machine.lost, machine.counted - machine.tally.told)
     return this.#judged(machine, byCount(attempts, machine, thresholds), false, time)
@@ -233,6 +234,10 @@ function settle(machine: Machine, now: number): void {
 /** While there is a flood, what does not stand out of it is a part of it. */
 function isHidden({ fast }: Traits, flood: FloodWatch): boolean {
   return flood.isActive && !flood.standsOut(fast.attempts)
+}
+
+function isHiddenByCount(attempts: number, flood: FloodWatch): boolean {
+  return flood.isActive && !flood.standsOutByCount(attempts)
 }
 
 function byCount(attempts: number, { tally, counted }: Machine, thresholds: Thresholds): Judgement {

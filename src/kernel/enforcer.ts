@@ -8,7 +8,12 @@ import { type AppliedLog, firstOf } from '../compile/applied-log.ts'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { countElements } from '../compile/lookup-tables.ts'
 import { digestOf, renderChains, renderDelta, renderReplacement, TABLE } from '../compile/nft-script.ts'
-import { type LearnedElement, type Remembered, renderRemembered } from '../compile/remembered.ts'
+import {
+  type LearnedElement,
+  type Remembered,
+  renderForgetting,
+  renderRemembered,
+} from '../compile/remembered.ts'
 import type { Ruleset } from '../compile/ruleset.ts'
 import { BOOT_FILE, BootFile, type KeptChange, newEra } from './boot-file.ts'
 import type { Damage } from './change-monitor.ts'
@@ -49,7 +54,7 @@ type Keep = (inForce: Pick<InForce, 'ruleset' | 'digest'>, change: KeptChange | 
 
 const LOCK_FILE = 'apply.lock'
 
-/** Changed at once, so many may be announced to whoever listens faster than it reads; then nobody hears of it. */
+/** Changed at once, more may be announced to whoever listens faster than it reads; then nobody hears of it. */
 const MANY_ELEMENTS = 1_000
 
 export interface EnforcerOptions {
@@ -178,6 +183,18 @@ export class Enforcer {
   /** All machines in a learned set, and what was counted for them. @throws KernelError */
   countSources(set: string): Promise<readonly LearnedElement[]> {
     return this.#nft.readLearned(set)
+  }
+
+  /**
+   * Makes the kernel forget machines of a learned set, and what it counted of them. Nobody may change anything meanwhile:
+   * to be called as one change of the caller's. @throws KernelError, when one of them is not there any more
+   */
+  async forgetSources(set: string, addresses: readonly string[]): Promise<void> {
+    await this.#locked(async () => {
+      for (let from = 0; from < addresses.length; from += MANY_ELEMENTS) {
+        await this.#send(renderForgetting(set, addresses.slice(from, from + MANY_ELEMENTS)))
+      }
+    })
   }
 
   /** False when nothing was ever kept, or it cannot be read. */

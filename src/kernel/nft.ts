@@ -82,10 +82,14 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
       throw new KernelError('no-answer', endOf(error))
     }
   }
-  /** null when there is no such set. */
   const list = async (kind: 'set' | 'map', name: string): Promise<ListedSet | null> => {
+    const text = await listing(kind, name)
+    return text === null ? null : parseSet(text)
+  }
+  /** nft's JSON; null when there is no such set. */
+  const listing = async (kind: 'set' | 'map', name: string): Promise<string | null> => {
     const result = await nft(['-j', 'list', kind, ...TABLE.split(' '), name], timeouts.read)
-    if (result.code === 0) return parseSet(result.stdout)
+    if (result.code === 0) return result.stdout
     if (isAbsent(result)) return null
     throw refusal(result)
   }
@@ -112,11 +116,12 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
       return { ...readApplied(applied), totals: packets, counters }
     },
     async readLearned(set) {
-      const elements = ((await list('set', set))?.elem ?? []) as readonly ListedElement[]
-      return elements.flatMap(({ elem }) => {
-        const { val, counter, expires = 0 } = elem ?? {}
-        return typeof val === 'string' ? [{ address: val, ...counterOf(counter), expires }] : []
-      })
+      const text = await listing('set', set)
+      const elements: LearnedElement[] = []
+      for (const { val, counter, expires = 0 } of text === null ? [] : elementsOf(text)) {
+        if (typeof val === 'string') elements.push({ address: val, ...counterOf(counter), expires })
+      }
+      return elements
     },
     async readCounter(set, address) {
       const result = await nft(['get', 'element', ...TABLE.split(' '), set, `{ ${address} }`], timeouts.read)
@@ -150,14 +155,38 @@ interface ListedSet {
 }
 
 function parseSet(text: string): ListedSet {
+  const { nftables } = readJson(text) as { nftables: readonly { set?: ListedSet; map?: ListedSet }[] }
+  return nftables.map(({ set, map }) => set ?? map).find((found) => found !== undefined) ?? {}
+}
+
+function readJson(text: string): unknown {
   try {
-    const listing = JSON.parse(text) as { nftables: readonly { set?: ListedSet; map?: ListedSet }[] }
-    return listing.nftables.map(({ set, map }) => set ?? map).find((found) => found !== undefined) ?? {}
+    return JSON.parse(text)
   } catch (error) {
     throw new KernelError(
       'no-answer',
       `nft printed something that is not its JSON: ${(error as Error).message}`,
     )
+  }
+}
+
+const ELEMENT = '{"elem":'
+
+/**
+ * The elements of a listed set, one by one: it may have a hundred thousand, and an object for each, with two more in it,
+ * would be many times as large as what is wanted of them. There is no text in an element but its address.
+ */
+function* elementsOf(text: string): Generator<NonNullable<ListedElement['elem']>> {
+  for (let at = text.indexOf(ELEMENT); at >= 0; ) {
+    let end = at + 1
+    for (let depth = 1; depth > 0 && end < text.length; end++) {
+      const character = text[end]
+      if (character === '{') depth++
+      else if (character === '}') depth--
+    }
+    const { elem } = readJson(text.slice(at, end)) as ListedElement
+    if (elem !== undefined) yield elem
+    at = text.indexOf(ELEMENT, end)
   }
 }
 

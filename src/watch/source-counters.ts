@@ -78,17 +78,28 @@ export class SourceCounters {
     return this.#grown(set, address, this.#sets.get(set)?.get(address), packets)
   }
 
+  /**
+   * The kernel was made to forget machines of a set: what it counts of them from now on begins at nothing. Answers where
+   * their counters stand, as it goes.
+   */
+  *forget(set: string, addresses: readonly string[]): Generator<SourceDelta> {
+    const counters = this.#sets.get(set)
+    for (const address of addresses) {
+      if (counters?.delete(address) !== true) continue
+      this.#size--
+      const machine = machineIn(set, address)
+      if (machine !== null) yield { ...machine, attempts: 0, packets: 0 }
+    }
+  }
+
   #grown(set: string, address: string, before: number | undefined, packets: number): SourceDelta | null {
     if (!this.#note(set, address, packets)) {
       this.#untracked++
       return null
     }
     const attempts = before === undefined || packets < before ? packets : packets - before
-    const where = learnedSet(set)
-    if (attempts === 0 || where === null) return null
-    const machine = parsePrefix(`${address}/${where.length}`)
-    if (typeof machine === 'string') return null
-    return { machine, source: formatPrefix(machine), allowed: where.allowed, attempts, packets }
+    const machine = attempts === 0 ? null : machineIn(set, address)
+    return machine === null ? null : { ...machine, attempts, packets }
   }
 
   #note(set: string, address: string, packets: number): boolean {
@@ -104,4 +115,12 @@ export class SourceCounters {
     counters.set(address, packets)
     return true
   }
+}
+
+/** Whom an element stands for; null when the set holds something else, or the address is none. */
+function machineIn(set: string, address: string): Pick<SourceDelta, 'machine' | 'source' | 'allowed'> | null {
+  const where = learnedSet(set)
+  const machine = where === null ? '' : parsePrefix(`${address}/${where.length}`)
+  if (where === null || typeof machine === 'string') return null
+  return { machine, source: formatPrefix(machine), allowed: where.allowed }
 }

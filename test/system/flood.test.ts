@@ -1,4 +1,6 @@
 /** Judgement on real packets: a flood from forged addresses, a real offender in it, and an exempt host that fans out. */
+import { execFileSync } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
 import { openFlood, syn4 } from '../golden/flood.ts'
 import { type Gateway, gateway, POLICIES, until } from './gateway.ts'
@@ -6,6 +8,8 @@ import { type Gateway, gateway, POLICIES, until } from './gateway.ts'
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
 const FLOOD = 20_000
+/** Sources that the kernel tracks: fewer than the flood has. */
+const TRACKED = 2_000
 const EXEMPT = '100.64.12.7'
 const BOT = '100.64.3.3'
 
@@ -21,7 +25,13 @@ interface Incident {
 
 interface Status {
   readonly attempts: { readonly total: number }
-  readonly events: { readonly received: number; readonly lost: number }
+  readonly events: { readonly listening: boolean; readonly received: number; readonly lost: number }
+}
+
+/** The process that reads the log socket for a service. */
+function tcpdumpOf(service: number | undefined): number {
+  const ps = execFileSync('ps', ['-o', 'pid=,comm=', '--ppid', String(service)], { encoding: 'utf8' })
+  return Number(/^ *(\d+) tcpdump$/m.exec(ps)?.[1])
 }
 
 const statusOf = async (g: Gateway) => (await g.get('/v1/status')) as unknown as Status
@@ -42,8 +52,20 @@ t.test('floods and exempt hosts', async (t) => {
     ),
     'exemption.yaml': `kind: exemption\nname: shop\nsources: [${EXEMPT}]\n`,
   })
-  const service = await g.start()
+  const config = JSON.parse(await readFile(g.config, 'utf8'))
+  await writeFile(g.config, JSON.stringify({ ...config, firewall: { tracked_sources: TRACKED } }))
+  let service = await g.start()
   const flood = openFlood(g.lab)
+
+  const tracked = async () =>
+    [...(await g.nft('list', 'set', 'inet', 'egress25', 'sources4')).matchAll(/ counter packets /g)].length
+  /** The status once all of so many attempts are told or lost. */
+  const accounted = (total: number) =>
+    until(`${total} attempts to be told or lost`, async () => {
+      const now = await statusOf(g)
+      const { received, lost } = now.events
+      return now.attempts.total === total && received + lost === total && now
+    })
 
   await t.test('an exempt host that fans out is news, and its connections are counted for it', async (t) => {
     const to = (i: number) => ({ from: EXEMPT, to: `198.51.100.${1 + (i % 250)}`, port: 25 })
@@ -81,11 +103,7 @@ t.test('floods and exempt hosts', async (t) => {
       const arrived = await witness.inGateway()
       t.equal(arrived['203.0.113.9'], FLOOD)
       t.equal((await witness.onInternet())['203.0.113.9'] ?? 0, 0, 'nothing passed')
-      const status = await until('everything to be told or lost', async () => {
-        const now = await statusOf(g)
-        const { received, lost } = now.events
-        return now.attempts.total === FLOOD + sent && received + lost === now.attempts.total && now
-      })
+      const status = await accounted(FLOOD + sent)
       t.ok(status.events.received > 0, `${status.events.lost} lost`)
       const settled = await until('the incident to say what was lost', async () => {
         const now = await openOf(g, 'policy:residential')
@@ -93,8 +111,57 @@ t.test('floods and exempt hosts', async (t) => {
         return now.attempts > FLOOD + sent - 125 && now
       })
       t.equal(settled.lost, status.events.lost)
-      t.match(await g.get(`/v1/sources/${BOT}`), { attempts: sent })
+      t.equal(await tracked(), TRACKED, 'the kernel keeps to its bound')
     },
   )
+
+  await t.test('what a stalled or killed reader misses is counted to the packet', async (t) => {
+    const before = await statusOf(g)
+    const reader = tcpdumpOf(service.pid)
+    process.kill(reader, 'SIGSTOP')
+    // More than is told at once; what the socket has no room for is lost as well.
+    await flood.send(syn4('100, 81, drnd(2)', '203.0.113.9'), 2 * FLOOD)
+    process.kill(reader, 'SIGCONT')
+    const stalled = await accounted(before.attempts.total + 2 * FLOOD)
+    t.ok(stalled.events.received > before.events.received, 'it reads on')
+
+    process.kill(reader, 'SIGSTOP')
+    const missed = Array.from({ length: 50 }, (_, i) => ({
+      from: '100.64.9.9',
+      to: `198.51.100.${1 + i}`,
+      port: 25,
+    }))
+    await g.client.connectAll(missed)
+    process.kill(reader, 'SIGKILL')
+    const killed = await accounted(stalled.attempts.total + missed.length)
+    t.equal(killed.events.lost - stalled.events.lost, missed.length)
+    await until('another reader', async () => (await statusOf(g)).events.listening)
+    await g.client.connectAll(missed.slice(0, 1))
+    const after = await accounted(killed.attempts.total + 1)
+    t.ok(after.events.received > killed.events.received, 'and is told again')
+
+    const metrics = await g.ask('GET', '/metrics')
+    t.match(metrics.text, new RegExp(`^egress25_events_lost_total ${after.events.lost}$`, 'm'))
+    await until('the incident to say so', async () => {
+      const found = await openOf(g, 'policy:residential')
+      return found.lost === after.events.lost
+    })
+  })
+
+  await t.test('when a flood has filled the set of sources, it makes room for others', async (t) => {
+    const attempts = async (source: string) => (await g.get(`/v1/sources/${source}`))['attempts']
+    const late = (times: number) =>
+      g.client.connectAll(
+        Array.from({ length: times }, () => ({ from: '100.64.7.7', to: '203.0.113.9', port: 25 })),
+      )
+    await late(3)
+    t.equal(await attempts('100.64.7.7'), 0, 'there is none now')
+    // As each minute, the counters are read at the start.
+    t.equal(await g.stop(service), 0)
+    service = await g.start()
+    t.equal(await tracked(), TRACKED / 2)
+    await late(5)
+    t.equal(await attempts('100.64.7.7'), 5)
+  })
   t.equal(await g.stop(service), 0)
 })
