@@ -43,14 +43,14 @@ const EVERY: Readonly<Record<Part, number>> = {
   ending: 600_000,
 }
 /** A ranking of machines costs the service more than a sum. */
-const RANKING_GAP = 15_000
+const RANKING_GAP = 10_000
 const MOST_INCIDENTS = 100
 const MOST_CHANGES = 30
 const MOST_MACHINES = 8
 const DAY = 86_400_000
 /** An exemption may cover 100,000 sources: pages are small, and not many are read. */
 const EXEMPTION_PAGES = 20
-const [FIRST_WAIT, LONGEST_WAIT] = [1_000, 15_000]
+const [FIRST_WAIT, LONGEST_WAIT] = [1_000, 8_000]
 /** An event that never was: what is still kept of the past comes first. */
 const FROM_THE_PAST = '0-0'
 
@@ -60,6 +60,8 @@ export class Live {
   #stop = new AbortController()
   readonly #running = new Map<Part, 'once' | 'again'>()
   readonly #asked = new Map<Part, number>()
+  /** There were attempts since machines were last asked for. */
+  #rankingIsOld = false
   #lastEvent = FROM_THE_PAST
 
   constructor(choice: Choice) {
@@ -122,7 +124,8 @@ export class Live {
   #refreshDue(): void {
     const now = Date.now()
     for (const part of Object.keys(EVERY) as Part[]) {
-      if (now - (this.#asked.get(part) ?? 0) >= EVERY[part]) this.#refresh(part)
+      const gap = part === 'machines' && this.#rankingIsOld ? RANKING_GAP : EVERY[part]
+      if (now - (this.#asked.get(part) ?? 0) >= gap) this.#refresh(part)
     }
   }
 
@@ -135,6 +138,7 @@ export class Live {
     const { signal } = this.#stop
     this.#running.set(part, 'once')
     this.#asked.set(part, Date.now())
+    if (part === 'machines') this.#rankingIsOld = false
     this.#ask(part, signal)
       .catch((error: Error) => this.#failed(error, signal))
       .finally(() => {
@@ -153,7 +157,7 @@ export class Live {
         this.#set({ status, heard: Date.now(), failure: null })
         if (before === null || before.attempts.total === status.attempts.total) return
         this.#refresh('series')
-        if (Date.now() - (this.#asked.get('machines') ?? 0) > RANKING_GAP) this.#refresh('machines')
+        this.#rankingIsOld = true
         return
       }
       case 'incidents': {
