@@ -29,36 +29,53 @@ t.test('delivery', async (t) => {
     async (t) => {
       const failures: ((response: ServerResponse) => void)[] = [
         (response) => response.writeHead(500).end(),
-        (response) => response.writeHead(429, { 'retry-after': '1' }).end(),
+        (response) => response.writeHead(429, { 'retry-after': '2' }).end(),
         (response) => response.destroy(),
         // Hangs for ever.
         () => {},
       ]
-      const shaky = await receiver(t, (request, response, nth) =>
-        (failures[nth - 1] ?? ((r) => fine(request, r)))(response),
-      )
+      const times: number[] = []
+      const shaky = await receiver(t, (request, response, nth) => {
+        times.push(performance.now())
+        const fail = failures[nth - 1] ?? ((r) => fine(request, r))
+        fail(response)
+      })
       const good = await receiver(t, fine)
       const refusing = await receiver(t, (_, response) => response.writeHead(400).end())
+      const hanging = await receiver(t, () => {})
+      const dripping = await receiver(t, (_, response) => {
+        response.writeHead(200)
+        const drip = setInterval(() => response.write('.'), 1_000)
+        response.once('close', () => clearInterval(drip))
+      })
+      const restarted = await receiver(t, fine)
       const { alerts, tell, log, close } = await openAlerts(await directory(t), {
         alerts: [
-          hookTo(shaky.url, { name: 'shaky', limit: 'none', timeout: '1s' }),
+          hookTo(shaky.url, { name: 'shaky', limit: 'none', timeout: '1s', parallel: 1 }),
           hookTo('http://127.0.0.1:9/', { name: 'dead' }),
+          hookTo(hanging.url, { name: 'hanging', limit: 'none', timeout: '3s' }),
+          hookTo(dripping.url, { name: 'dripping', limit: 'none', timeout: '3s' }),
           hookTo(good.url, { name: 'good', limit: 'none' }),
           hookTo(refusing.url, { name: 'refusing', limit: 'none' }),
+          hookTo(restarted.url, { name: 'restarted', limit: 'none' }),
         ],
       })
       t.teardown(close)
-      const one = opened('1')
-      tell(
-        one,
-        { ...one, event: 'updated', time: one.time + 1 },
-        { ...one, event: 'resolved', time: one.time + 2 },
-      )
-      tell(opened('2'))
       const count = (line: string) => log.filter((one) => one === line).length
+      const one = opened('1')
+      tell(one)
+      await until('the first, at one that will be restarted', () => count('restarted sent') === 1)
+      await restarted.close()
+      tell({ ...one, event: 'updated', time: one.time + 1 })
+      tell({ ...one, event: 'resolved', time: one.time + 2 })
+      tell(opened('2'))
       await until('all at the good one', () => count('good sent') === 4)
+      await until('failures', () => log.some((line) => line.startsWith('restarted failed')))
+      const again = await receiver(t, fine, restarted.port)
+      await until('all at the one that is back', () => count('restarted sent') === 4)
       await until('all at the shaky one', () => count('shaky sent') === 4)
-      for (const { received } of [good, shaky]) {
+      const places = [good.received, shaky.received, [...restarted.received, ...again.received]]
+      for (const received of places) {
         const bodies = new Map(
           received.map(({ headers, body }) => [String(headers['idempotency-key']), JSON.parse(body)]),
         )
@@ -74,12 +91,20 @@ t.test('delivery', async (t) => {
           log.some((line) => reason.test(line)),
           String(reason),
         )
+      t.ok((times[2] ?? 0) - (times[1] ?? 0) >= 1_990, 'what the receiver asks for is kept to')
+      for (const name of ['hanging', 'dripping']) {
+        await until(`no end of ${name}`, () => log.includes(`${name} failed: no answer within 3 s`))
+        t.notOk(log.includes(`${name} sent`), name)
+      }
       await until('dead letters', () => count('refusing dead: the receiver answered 400') === 4)
       t.match(alerts.status(), [
         { name: 'shaky', waiting: 0, queued: 0, dead: 0, failures: 0 },
         { name: 'dead', dead: 0 },
+        { name: 'hanging', dead: 0 },
+        { name: 'dripping', dead: 0 },
         { name: 'good', waiting: 0, queued: 0 },
         { name: 'refusing', waiting: 0, dead: 4 },
+        { name: 'restarted', waiting: 0, dead: 0 },
       ])
       const [dead] = alerts.list({ channel: 'refusing', state: 'dead', limit: 1 })
       t.match(dead, { error: 'the receiver answered 400', tries: 1, incidents: [String] })
