@@ -2,6 +2,7 @@
 import type { IncidentKind } from '../detect/incident.ts'
 import type { Prefix } from '../policy/prefix.ts'
 import type { Severity, Topic } from './message.ts'
+import type { MessageLimit } from './message-limit.ts'
 
 /** What a channel wants to hear at all. An empty list: everything. */
 export interface Routing {
@@ -16,7 +17,7 @@ export interface Routing {
 /** How it wants to hear it. */
 export interface Handling {
   /** Messages within any span of `per`; null: each piece of news is a message of its own, and nothing is held back. */
-  readonly limit: { readonly count: number; readonly per: number } | null
+  readonly limit: MessageLimit | null
   readonly group: Grouping
   readonly quietHours: QuietHours | null
   /** Between two messages that an incident lasts; null: never. */

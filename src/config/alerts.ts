@@ -3,6 +3,7 @@ import { type Static, type TSchema, Type } from 'typebox'
 import { CHANNEL_TYPES } from '../alerts/channel-types.ts'
 import type { Handling, Routing } from '../alerts/handling.ts'
 import { SEVERITIES, type Severity, TOPICS, type Topic } from '../alerts/message.ts'
+import { parseLimit } from '../alerts/message-limit.ts'
 import { isMailAddress } from '../alerts/submission-fields.ts'
 import { INCIDENT_KINDS, type IncidentKind } from '../detect/incident.ts'
 import type { Problem } from '../policy/diagnostic.ts'
@@ -135,16 +136,13 @@ function buildRouting({ min_severity, about, kinds, policies, networks }: Common
   }
 }
 
-const SPANS = { second: 1_000, minute: 60_000, hour: 3_600_000, day: 86_400_000 }
-
 function buildHandling({ type, ...entry }: Written): Handling {
   const defaults = typeOf(type)?.defaults ?? {}
-  const rate = parseRate(entry.limit ?? defaults.limit ?? '10/minute')
   const { by, first, wait } = entry.group ?? {}
   const quiet = entry.quiet_hours
   const except = quiet?.except ?? 'critical'
   return {
-    limit: rate === null ? null : { count: rate.count, per: SPANS[rate.per] },
+    limit: parseLimit(entry.limit ?? defaults.limit ?? '10/minute'),
     group: {
       by: (by as Handling['group']['by'] | undefined) ?? ['network', 'kind'],
       first: first ?? 3,

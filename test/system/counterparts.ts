@@ -195,6 +195,7 @@ smtpd_tls_key_file = /mnt/key.pem
 smtpd_tls_auth_only = yes
 smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
+recipient_delimiter = +
 disable_dns_lookups = yes
 cyrus_sasl_config_path = /mnt/postfix/sasl
 smtpd_relay_restrictions = permit_sasl_authenticated, reject

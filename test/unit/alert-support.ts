@@ -10,6 +10,7 @@ import { parseConfig } from '../../src/config.ts'
 import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import { inTransaction, openDatabase, openRelaxed } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
+import type { Subscriber } from '../../src/subscribers/subscriber.ts'
 import { bodyFault } from './webhook-schema.ts'
 
 export const NOW = Date.parse('2026-06-01T12:00:00Z')
@@ -56,11 +57,18 @@ export interface OpenAlerts {
   close(): Promise<void>
 }
 
+interface AlertsAround {
+  readonly silences?: readonly Silence[]
+  readonly now?: () => number
+  /** Who is behind an incident, by its id; default: what the database says. */
+  readonly subscriberOf?: (id: string) => Subscriber | null
+}
+
 /** Alerts as the service has them, over the database in the folder. */
 export async function openAlerts(
   folder: string,
   config: Readonly<Record<string, unknown>>,
-  { silences = [], now = Date.now }: { silences?: readonly Silence[]; now?: () => number } = {},
+  { silences = [], now = Date.now, subscriberOf }: AlertsAround = {},
 ): Promise<OpenAlerts> {
   const path = join(folder, 'egress25.db')
   const database = openDatabase(path)
@@ -74,7 +82,10 @@ export async function openAlerts(
     gateway: 'gw1',
     database,
     relaxed,
-    incidents,
+    incidents: {
+      earlier: (incident, since) => incidents.earlier(incident, since),
+      subscriberOf: subscriberOf ?? ((id) => incidents.subscriberOf(id)),
+    },
     networkOf: () => '100.64.0.0/10',
     attempts: () => [],
     now,

@@ -26,7 +26,7 @@ export const email = channelType({
       name,
       type: 'email',
       async deliver(message, signal) {
-        const bytes = await mailOf(message, { from, to })
+        const bytes = await mailOf(message, { channel: name, from, to })
         const refused = await submit({ from, to, bytes }, { config, name: hostname(), ca, password }, signal)
         if (refused.length > 0)
           throw new PermanentError(`the relay took it, but not for ${refused.join(', ')}`)

@@ -6,6 +6,8 @@ import { factsOf } from './facts.ts'
 import { threadOf } from './thread.ts'
 
 export interface Envelope {
+  /** The channel that it goes through: what several of them tell of one message are several mails. */
+  readonly channel: string
   readonly from: string
   readonly to: readonly string[]
 }
@@ -30,19 +32,22 @@ export function mailOf(message: Message, envelope: Envelope): Promise<Buffer> {
 export const SAFE = { disableFileAccess: true, disableUrlAccess: true } as const
 
 /** Of every mail that a machine writes about a matter. */
-export function commonHeaders(message: Message, { from, to }: Envelope): Record<string, string | string[]> {
+export function commonHeaders(
+  message: Message,
+  { channel, from, to }: Envelope,
+): Record<string, string | string[]> {
   const { gateway, severity, time, key, body } = message
   const domain = from.slice(from.lastIndexOf('@') + 1)
   const thread = threadOf(message)
-  const root = messageId(thread.id, domain)
+  const root = messageId(`${channel} ${thread.id}`, domain)
   // What comes back is opened again, and two mails must not have one identity.
   const isFirst =
     message.about === 'incident' && body.event === 'opened' && message.body.incident.reopened === 0
   return {
     From: `egress25 <${from}>`,
     To: [...to],
-    Date: new Date(time).toUTCString().replace('GMT', '+0000'),
-    'Message-ID': isFirst ? root : messageId(key, domain),
+    Date: mailDate(time),
+    'Message-ID': isFirst ? root : messageId(`${channel} ${key}`, domain),
     ...(isFirst || thread.state === 'once' ? {} : { 'In-Reply-To': root, References: root }),
     // RFC 3834 §5; and Exchange, which does not read it.
     'Auto-Submitted': 'auto-generated',
@@ -51,6 +56,11 @@ export function commonHeaders(message: Message, { from, to }: Envelope): Record<
     'X-Egress25-Event': body.event,
     'X-Egress25-Severity': severity,
   }
+}
+
+/** RFC 5322 §3.3. */
+export function mailDate(time: number): string {
+  return new Date(time).toUTCString().replace('GMT', '+0000')
 }
 
 function messageId(of: string, domain: string): string {
