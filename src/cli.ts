@@ -5,6 +5,7 @@ import { complain, complainOf, EXIT, type Exit, print } from './commands/outcome
 import { ConfigError } from './config.ts'
 import { KernelError } from './kernel/kernel-error.ts'
 import { DirectoryError } from './policy/files.ts'
+import { addAlertCommands } from './program/alerts.ts'
 import { addExemptCommands } from './program/exempt.ts'
 import { addMachineCommands } from './program/machines.ts'
 import type { Shell } from './program/shell.ts'
@@ -135,6 +136,7 @@ command('report', 'say who would be blocked if policies that observe enforced, a
 const shell: Shell = { program, common, finish: (status) => (exit = status) }
 addMachineCommands(shell)
 addExemptCommands(shell)
+addAlertCommands(shell)
 
 const token = program.command('token').description('say who may use the API')
 
@@ -165,38 +167,6 @@ token
   .action(async (id: string, options: Options) => {
     const { revokeToken } = await import('./commands/token.ts')
     exit = await revokeToken(id, common(options))
-  })
-
-const alerts = program.command('alerts').description('alerts: try channels, look at messages')
-
-alerts
-  .command('test <channel>')
-  .description('send a test to a channel, and say whether it arrived')
-  .option('--json', 'print JSON')
-  .action(async (channel: string, options: Options) => {
-    const { testChannel } = await import('./commands/alerts.ts')
-    exit = await testChannel(channel, common(options))
-  })
-
-alerts
-  .command('list')
-  .description('list messages, the latest first')
-  .option('--channel <name>', 'only those to this channel')
-  .option('--state <state>', 'only those that are waiting, sent or dead (given up)')
-  .option('--json', 'print JSON')
-  .action(async (options: Options & { channel?: string; state?: string }) => {
-    const { listAlerts } = await import('./commands/alerts.ts')
-    const { channel = null, state = null } = options
-    exit = await listAlerts(common(options), { channel, state })
-  })
-
-alerts
-  .command('resend <id>')
-  .description('send a message once more')
-  .option('--json', 'print JSON')
-  .action(async (id: string, options: Options) => {
-    const { resendAlert } = await import('./commands/alerts.ts')
-    exit = await resendAlert(id, common(options))
   })
 
 program

@@ -2,6 +2,7 @@
  * Alerts, put together: news is left here in the transaction of what it is about, and from then on finds its way to every
  * channel that wants it. Nothing here delays whoever leaves news.
  */
+import { createHash } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
 import type { ChannelConfig } from '../config/alerts.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
@@ -78,6 +79,8 @@ export interface ChannelStatus {
   readonly failures: number
   /** Milliseconds since the epoch; null: it is being tried. */
   readonly pausedUntil: number | null
+  /** Why it failed the last time; null: a message has arrived since. */
+  readonly error: string | null
 }
 
 /** How a test of a channel went. */
@@ -198,11 +201,19 @@ export class Alerts {
       inTransaction(relaxed, () => {
         for (const [subject, news] of come) {
           this.#marks.stands(prefix + subject, time)
-          this.#leave(this.#laterQueue, `${prefix}${subject}/come/${time}`, news, time, lines)
+          const key = standingKey(prefix, subject)
+          this.#leave(this.#laterQueue, `${key}/come/${time}`, news, time, lines)
         }
         for (const key of gone) {
           this.#marks.isOver(key)
-          this.#leave(this.#laterQueue, `${key}/gone/${time}`, over(key.slice(prefix.length)), time, lines)
+          const subject = key.slice(prefix.length)
+          this.#leave(
+            this.#laterQueue,
+            `${standingKey(prefix, subject)}/gone/${time}`,
+            over(subject),
+            time,
+            lines,
+          )
         }
       })
       this.wake()
@@ -240,6 +251,16 @@ export class Alerts {
     line.desk.expect(id, message.incidents)
     line.carrier.wake()
     return this.#messages.get(id)
+  }
+
+  /** Sends all messages of a channel once more that were given up, the oldest first; null: there is no such channel. */
+  resendDead(name: string): number | null {
+    const line = this.#lines.get(name)
+    if (line === undefined) return null
+    const resent = this.#messages.resendDead(name, this.#options.now())
+    for (const { id, incidents } of resent) line.desk.expect(id, incidents)
+    line.carrier.wake()
+    return resent.length
   }
 
   /** Messages of all channels; the latest first. */
@@ -368,6 +389,11 @@ export class Alerts {
     // Every language that a channel has was loaded at start.
     return compose(told, { texts: texts.get(language) as Texts, zone, contact, within: escalation.within })
   }
+}
+
+/** A key goes into headers of several protocols, and a subject may be a sentence in anybody's words. */
+function standingKey(prefix: string, subject: string): string {
+  return prefix + createHash('sha256').update(subject).digest('hex').slice(0, 16)
 }
 
 async function deliverInTime({ channel, config: { handling } }: Line, message: Message): Promise<void> {

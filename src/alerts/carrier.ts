@@ -23,8 +23,24 @@ export interface CarrierOptions {
   readonly onUnwritable: (error: Error) => void
 }
 
+interface UnderWay {
+  readonly carried: Promise<void>
+  readonly incidents: ReadonlySet<string>
+}
+
+export interface Health {
+  /** Since a message arrived last. */
+  readonly failures: number
+  /** Until when nothing is tried, in milliseconds since the epoch; null: it is being tried. */
+  readonly pausedUntil: number | null
+  /** Of the latest failure; null: there was none since. */
+  readonly error: string | null
+}
+
 /** So many failures in a row are the receiver's, not a message's: then one message at a time tries it. */
 const SHAKY = 3
+/** Of what is due, so many are looked at for one whose incidents are not under way. */
+const LOOK_AT = 32
 /** Milliseconds after the database could not be written. */
 const RETRY = 1_000
 /** Milliseconds that messages under way have when the service stops. */
@@ -32,10 +48,11 @@ const FAREWELL = 2_000
 
 export class Carrier {
   readonly #options: CarrierOptions
-  readonly #underWay = new Map<number, Promise<void>>()
+  readonly #underWay = new Map<number, UnderWay>()
   readonly #stopping = new AbortController()
   #failures = 0
   #pausedUntil = 0
+  #error = ''
   #timer: NodeJS.Timeout | null = null
 
   constructor(options: CarrierOptions) {
@@ -43,9 +60,13 @@ export class Carrier {
   }
 
   /** Failures since a message arrived last, and until when nothing is tried (milliseconds since the epoch). */
-  get health(): { readonly failures: number; readonly pausedUntil: number | null } {
+  get health(): Health {
     const isPaused = this.#pausedUntil > this.#options.now()
-    return { failures: this.#failures, pausedUntil: isPaused ? this.#pausedUntil : null }
+    return {
+      failures: this.#failures,
+      pausedUntil: isPaused ? this.#pausedUntil : null,
+      error: this.#failures === 0 ? null : this.#error,
+    }
   }
 
   /** There may be something to carry. */
@@ -71,7 +92,7 @@ export class Carrier {
     this.#stopping.abort()
     if (this.#timer !== null) clearTimeout(this.#timer)
     const farewell = new Promise<void>((resolve) => setTimeout(resolve, FAREWELL).unref())
-    await Promise.race([Promise.all(this.#underWay.values()), farewell])
+    await Promise.race([Promise.all([...this.#underWay.values()].map(({ carried }) => carried)), farewell])
   }
 
   #carryDue(): void {
@@ -82,20 +103,24 @@ export class Carrier {
       return
     }
     const atOnce = this.#failures >= SHAKY ? 1 : handling.parallel
-    const room = atOnce - this.#underWay.size
-    if (room <= 0) return
-    const due = messages
-      .due(channel.name, time, room + this.#underWay.size)
-      .filter(({ id }) => !this.#underWay.has(id))
-    for (const message of due.slice(0, room)) {
+    if (this.#underWay.size >= atOnce) return
+    for (const message of messages.due(channel.name, time, LOOK_AT + this.#underWay.size)) {
+      if (this.#underWay.size >= atOnce) break
+      if (this.#underWay.has(message.id) || this.#isUnderWay(message.incidents)) continue
       const carried = this.#carry(message).finally(() => {
         this.#underWay.delete(message.id)
         this.wake()
       })
-      this.#underWay.set(message.id, carried)
+      this.#underWay.set(message.id, { carried, incidents: new Set(message.incidents) })
     }
     const next = messages.nextTry(channel.name, time)
     if (next !== null) this.#wakeIn(next - time)
+  }
+
+  /** Messages that are sent once more, of one incident, go one after the other. */
+  #isUnderWay(incidents: readonly string[]): boolean {
+    const others = [...this.#underWay.values()]
+    return incidents.some((incident) => others.some((other) => other.incidents.has(incident)))
   }
 
   async #carry(message: StoredMessage): Promise<void> {
@@ -117,6 +142,7 @@ export class Carrier {
     const { handling, messages, now, random, onSettled, onFailed } = this.#options
     const isPermanent = error instanceof PermanentError
     if (!isPermanent) this.#failures++
+    this.#error = error.message
     if (isPermanent || now() - message.created >= handling.giveUp) {
       await this.#write(() => messages.settle(message.id, 'dead', now(), error.message))
       onSettled(message, 'dead', error)

@@ -59,6 +59,7 @@ const ChannelSchema = object(
     dropped: Type.Integer({ minimum: 0, description: 'news thrown away for want of room' }),
     failures: Type.Integer({ minimum: 0, description: 'since a message arrived last' }),
     paused_until: nullable(Time),
+    error: nullable(Type.String({ description: 'of the latest failure since a message arrived last' })),
   },
   { title: 'Channel', description: 'how a channel fares' },
 )
@@ -151,6 +152,25 @@ export const alertRoutes: Routes<Context> = (app, { alerts }) => {
       if (found === null)
         throw new ApiError('not-found', `there is no alert ${params.id} to a channel that exists`)
       return alertBody(found, alerts)
+    },
+  )
+
+  app.post(
+    '/v1/alerts/channels/:name/resend',
+    {
+      schema: {
+        operationId: 'resendDeadAlerts',
+        summary: 'Send all messages once more that were given up',
+        tags: ['alerts'],
+        params: NameParams,
+        response: { 200: object({ resent: Count }) },
+      },
+      config: { access: 'operator', problems: ['not-found'] },
+    },
+    ({ params }) => {
+      const resent = alerts.resendDead(params.name)
+      if (resent === null) throw new ApiError('not-found', `there is no channel ${params.name}`)
+      return { resent }
     },
   )
 

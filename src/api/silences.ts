@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import type { Silence } from '../alerts/silence.ts'
 import { type KnownSilence, TooManySilencesError } from '../alerts/silences.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
-import { parseDuration, parseTimestamp } from '../policy/formats.ts'
+import { parseDuration, parseTimestamp, quote } from '../policy/formats.ts'
 import { formatPrefix, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
 import { ApiError } from './problem.ts'
@@ -134,8 +134,10 @@ export const silenceRoutes: Routes<Context> = (app, { alerts: { silences } }) =>
 
 function endOf(body: { readonly until?: string; readonly for?: string }, from: number): number {
   if (body.until !== undefined && body.for === undefined) return timeOf(body.until, '/until')
-  const span = body.until === undefined && body.for !== undefined ? parseDuration(body.for) : null
-  if (span === null) throw refusal('/for', 'say either until (a time) or for (a duration such as 2h)')
+  if (body.until !== undefined || body.for === undefined)
+    throw refusal('/for', 'say either until (a time) or for (a duration such as 2h)')
+  const span = parseDuration(body.for)
+  if (span === null) throw refusal('/for', `${quote(body.for)} is no duration such as 2h`)
   return from + span
 }
 

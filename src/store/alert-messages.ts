@@ -121,6 +121,18 @@ export class AlertMessages {
       .run(now, id)
   }
 
+  /** The same for all of a channel that were given up; the oldest first. */
+  resendDead(channel: string, now: number): Pick<StoredMessage, 'id' | 'incidents'>[] {
+    return this.#database
+      .prepare(
+        `UPDATE alert_messages SET state = 'waiting', created = ?, tries = 0, next_try = 0, error = NULL,
+         settled = NULL WHERE channel = ? AND state = 'dead' RETURNING id, incidents`,
+      )
+      .all(now, channel)
+      .map(({ id, incidents }) => ({ id: Number(id), incidents: JSON.parse(String(incidents)) }))
+      .sort((a, b) => a.id - b.id)
+  }
+
   get(id: number): StoredMessage | null {
     const row = this.#database.prepare('SELECT * FROM alert_messages WHERE id = ?').get(id)
     return row === undefined ? null : parse(row)

@@ -62,6 +62,30 @@ t.test('with the service', async (t) => {
     t.match(await g.egress25('sources', 'nonsense'), { code: 1, stderr: /address/ })
   })
 
+  t.test('alerts: channels looked at, tried, and silent for a while', async (t) => {
+    t.match(await json('alerts', 'channels'), { items: [{ name: 'hook', type: 'webhook', dead: 0 }] })
+    t.match(await json('alerts', 'test', 'hook'), { delivered: true })
+    t.match(await g.egress25('alerts', 'test', 'none'), { code: 1, stderr: /no channel none/ })
+    const { id } = await until('a message that has arrived', async () => {
+      const { items } = await json('alerts', 'list', '--state', 'sent')
+      return items[0]
+    })
+    t.match(await json('alerts', 'show', String(id)), { id, channel: 'hook', lines: Array })
+    t.match(await json('alerts', 'resend', String(id)), { id })
+    t.match(await json('alerts', 'resend', '--dead', 'hook'), { resent: 0 })
+    t.equal((await g.egress25('alerts', 'resend')).code, 2)
+    const silence = ['alerts', 'silence', '--for', '2h', '--kind', 'scanner', 'flood', '--reason', 'Works.']
+    const made = await json(...silence)
+    t.match(await json('alerts', 'silences'), {
+      items: [{ id: made.id, kinds: ['scanner', 'flood'], reason: 'Works.', configured: false }],
+    })
+    t.match(await json('alerts', 'unsilence', made.id), { id: made.id, silenced: 0 })
+    t.match(await g.egress25('alerts', 'silence', '--for', 'ever'), {
+      code: 1,
+      stderr: /"ever" is no duration/,
+    })
+  })
+
   t.test('explain asks the service where no directory is named', async (t) => {
     t.match(await json('explain', HOST, '203.0.113.9', '--json'), {
       verdict: 'block',

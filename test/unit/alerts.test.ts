@@ -41,7 +41,10 @@ t.test('delivery', async (t) => {
         fail(response)
       })
       const good = await receiver(t, fine)
-      const refusing = await receiver(t, (_, response) => response.writeHead(400).end())
+      let refuses = true
+      const refusing = await receiver(t, (request, response) =>
+        refuses ? response.writeHead(400).end() : fine(request, response),
+      )
       const hanging = await receiver(t, () => {})
       const dripping = await receiver(t, (_, response) => {
         response.writeHead(200)
@@ -98,8 +101,8 @@ t.test('delivery', async (t) => {
       }
       await until('dead letters', () => count('refusing dead: the receiver answered 400') === 4)
       t.match(alerts.status(), [
-        { name: 'shaky', waiting: 0, queued: 0, dead: 0, failures: 0 },
-        { name: 'dead', dead: 0 },
+        { name: 'shaky', waiting: 0, queued: 0, dead: 0, failures: 0, error: null },
+        { name: 'dead', dead: 0, error: /ECONNREFUSED/ },
         { name: 'hanging', dead: 0 },
         { name: 'dripping', dead: 0 },
         { name: 'good', waiting: 0, queued: 0 },
@@ -110,6 +113,18 @@ t.test('delivery', async (t) => {
       t.match(dead, { error: 'the receiver answered 400', tries: 1, incidents: [String] })
       alerts.resend(dead?.id ?? 0)
       await until('one more try', () => refusing.received.length === 5)
+      await until('the same answer', () => count('refusing dead: the receiver answered 400') === 5)
+      refuses = false
+      t.equal(alerts.resendDead('refusing'), 4)
+      t.equal(alerts.resendDead('refusing'), 0)
+      t.equal(alerts.resendDead('none'), null)
+      await until('all dead letters', () => count('refusing sent') === 4)
+      const resent = refusing.received.slice(5).map(({ body }) => JSON.parse(body) as IncidentNews)
+      t.same(
+        resent.flatMap(({ event, incident: { id } }) => (id === '1' ? [event] : [])),
+        ['opened', 'updated', 'resolved'],
+        'the news of an incident in order',
+      )
       t.match(await alerts.test('good'), { delivered: true })
       t.match(await alerts.test('dead'), { delivered: false, error: String })
       t.equal(await alerts.test('none'), null)
