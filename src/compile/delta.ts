@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { compare } from '../policy/prefix-set.ts'
 import { countElements, flatten, lookUp } from './lookup-tables.ts'
-import type { Chain, Key, LearnedSet, LookupTable, Ruleset, Total } from './ruleset.ts'
+import type { Chain, Key, Keys, LearnedSet, LookupTable, Ruleset, TablePart, Total } from './ruleset.ts'
 
 export interface Delta {
   readonly tables: readonly TableDelta[]
@@ -87,10 +87,11 @@ const MAX_LOOK_UPS = 5_000_000
 /** What both tables share is passed over; the keys of the other parts are looked up in both. */
 function entries(from: LookupTable, to: LookupTable): TableDelta {
   const [old, now] = [new Set(from.parts), new Set(to.parts)]
-  const changed = [
-    ...from.parts.filter((part) => !now.has(part)),
-    ...to.parts.filter((part) => !old.has(part)),
+  const [gone, come] = [
+    from.parts.filter((part) => !now.has(part)),
+    to.parts.filter((part) => !old.has(part)),
   ]
+  const changed = from.isMap ? [...gone, ...come] : withoutTwins(gone, come)
   // In a map the later of two parts stands: what both share must also come in the same order.
   const [kept, still] = [from.parts.filter((part) => now.has(part)), to.parts.filter((part) => old.has(part))]
   const isMoved = from.isMap && kept.some((part, at) => part !== still[at])
@@ -113,6 +114,24 @@ function entries(from: LookupTable, to: LookupTable): TableDelta {
     }
   }
   return { table: to, removed: removed.sort(byKey), added: added.sort(byKey) }
+}
+
+/** A list that was read again is another object, and often has in it what it had before. */
+function withoutTwins(gone: readonly TablePart[], come: readonly TablePart[]): TablePart[] {
+  const left = [...gone]
+  const isNew = (part: TablePart) => {
+    const twin = left.findIndex(({ keys }) => areSame(keys, part.keys))
+    if (twin >= 0) left.splice(twin, 1)
+    return twin < 0
+  }
+  const added = come.filter(isNew)
+  return [...left, ...added]
+}
+
+function areSame(a: Keys, b: Keys): boolean {
+  if (a.length !== b.length) return false
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false
+  return true
 }
 
 /** Both tables in the order of their keys, side by side. */
