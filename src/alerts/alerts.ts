@@ -297,7 +297,9 @@ export class Alerts {
   /** Forgets what nobody needs any more; dead letters and silences that ended before the time. */
   prune(before: number): void {
     try {
-      this.#messages.prune([...this.#lines.keys()], {
+      const channels = [...this.#lines.keys()]
+      this.#laterQueue.prune(channels, before)
+      this.#messages.prune(channels, {
         sent: Math.max(before, this.#options.now() - KEEP_SENT),
         dead: before,
       })

@@ -166,11 +166,20 @@ export class AlertMessages {
     return Number(row?.['found'])
   }
 
-  /** Forgets what arrived, or was given up, before these times; and of each channel what is beyond the latest. */
+  /**
+   * Forgets what arrived, or was given up, before these times, what waits since before then for a channel that there is
+   * not any more, and of each channel what is beyond the latest.
+   */
   prune(channels: readonly string[], before: { readonly sent: number; readonly dead: number }): void {
     const old = this.#database.prepare('DELETE FROM alert_messages WHERE state = ? AND settled < ?')
     old.run('sent', before.sent)
     old.run('dead', before.dead)
+    this.#database
+      .prepare(
+        `DELETE FROM alert_messages WHERE state = 'waiting' AND created < ?
+         AND channel NOT IN (SELECT value FROM json_each(?))`,
+      )
+      .run(before.dead, JSON.stringify(channels))
     const beyond = this.#database.prepare(
       `DELETE FROM alert_messages WHERE channel = :channel AND state = :state AND id <= (
          SELECT id FROM alert_messages WHERE channel = :channel AND state = :state

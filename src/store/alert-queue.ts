@@ -23,6 +23,7 @@ export class AlertQueue {
   readonly #drop: StatementSync
   readonly #dropped: StatementSync
   readonly #said: StatementSync
+  readonly #prune: StatementSync
 
   constructor(database: DatabaseSync) {
     this.#leave = database.prepare(
@@ -38,6 +39,9 @@ export class AlertQueue {
        ON CONFLICT (channel) DO UPDATE SET dropped = dropped + :count, unsaid = unsaid + :count`,
     )
     this.#dropped = database.prepare('SELECT dropped, unsaid FROM alert_drops WHERE channel = ?')
+    this.#prune = database.prepare(
+      'DELETE FROM alert_queue WHERE time < ? AND channel NOT IN (SELECT value FROM json_each(?))',
+    )
     this.#said = database.prepare('UPDATE alert_drops SET unsaid = unsaid - ? WHERE channel = ?')
   }
 
@@ -69,6 +73,11 @@ export class AlertQueue {
   drop(channel: string, ids: readonly number[]): void {
     for (const id of ids) this.remove(id)
     this.#drop.run({ channel, count: ids.length })
+  }
+
+  /** Forgets what waits since before the time for a channel that there is not any more. */
+  prune(channels: readonly string[], before: number): void {
+    this.#prune.run(before, JSON.stringify(channels))
   }
 
   /** How much was thrown away in all, and since the channel was told so last. */

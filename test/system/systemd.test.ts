@@ -112,6 +112,9 @@ t.test('scripts/install --root', async (t) => {
   const library = join(root, 'usr/lib/egress25')
   const release = join(library, 'current')
   t.notOk((await readdir(join(release, 'node_modules'))).includes('tap'), 'only what it needs to run')
+  const handbook = join(root, 'usr/share/doc/egress25')
+  for (const name of await readdir(join(ROOT, 'docs')))
+    t.ok((await readdir(handbook)).includes(name), `the handbook has ${name}`)
   t.same(
     (await readdir(join(root, 'usr/lib/systemd/system'))).sort(),
     [...UNITS].sort(),

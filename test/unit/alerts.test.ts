@@ -255,6 +255,32 @@ t.test('delivery', async (t) => {
     third.tell(opened('6'))
     await until('news again', () => events().length === 4)
   })
+
+  t.test('what waits for a channel that is gone is forgotten with the rest', async (t) => {
+    const folder = await directory(t)
+    const { url } = await receiver(t, (_, response) => response.writeHead(500).end())
+    const run = (...names: string[]) =>
+      openAlerts(folder, { alerts: names.map((name) => hookTo(url, { name, limit: 'none' })) })
+    const first = await run('gone', 'here')
+    first.tell(opened('1'))
+    first.tell({ ...opened('1'), event: 'updated' })
+    await until('both have failed', () =>
+      ['gone', 'here'].every((name) => first.log.some((line) => line.startsWith(`${name} failed`))),
+    )
+    await first.close()
+    const second = await run('here')
+    second.alerts.prune(Date.now() - 60_000)
+    t.equal(second.alerts.list({ channel: 'gone', limit: 10 }).length, 1, 'not before its time')
+    second.alerts.prune(Date.now() + 60_000)
+    t.equal(second.alerts.list({ channel: 'gone', limit: 10 }).length, 0)
+    const isKept = ({ waiting, queued }: { waiting: number; queued: number }) => waiting + queued === 2
+    await until('what waits for the other one', () => second.alerts.status().every(isKept))
+    await second.close()
+    const third = await run('gone', 'here')
+    t.teardown(third.close)
+    await until('the same for the other one', () => third.alerts.status().slice(1).every(isKept))
+    t.match(third.alerts.status(), [{ name: 'gone', waiting: 0, queued: 0 }, { name: 'here' }])
+  })
 })
 
 const MISTAKES = `texts:
