@@ -177,12 +177,19 @@ t.test('an unprivileged process with CAP_NET_ADMIN alone', async (t) => {
   await writeFile(join(place, 'policies/policy.yaml'), POLICY)
   await mkdir(join(place, 'state'))
   for (const path of ['policies', 'state']) await chown(join(place, path), UID, UID)
+  const script = join(place, 'script')
+  const told = join(place, 'state/told')
+  const attempt = '/usr/sbin/nft delete table inet egress25 2>&1'
+  await writeFile(script, `#!/bin/sh\n{ cat /proc/self/status; ${attempt}; echo "nft: $?"; } >'${told}'\n`, {
+    mode: 0o755,
+  })
   const config = join(place, 'egress25.yaml')
   await writeFile(
     config,
     JSON.stringify({
       policies: { directory: join(place, 'policies') },
       state: { directory: join(place, 'state') },
+      alerts: [{ name: 'script', type: 'exec', command: [script], timeout: '1m' }],
     }),
   )
   const egress25 = [join(ROOT, 'scripts/egress25'), '-c', config]
@@ -198,9 +205,9 @@ t.test('an unprivileged process with CAP_NET_ADMIN alone', async (t) => {
         'chmod 0777, $ARGV[0]; print "open\n"; while (defined recv(S, $m, 8192, 0)) { print "$m\n" }',
       socket,
     ])
-    const told: string[] = []
-    createInterface({ input: listener.stdout! }).on('line', (line) => told.push(line))
-    const toldOf = (what: string) => until(what, async () => told.includes(what))
+    const heard: string[] = []
+    createInterface({ input: listener.stdout! }).on('line', (line) => heard.push(line))
+    const toldOf = (what: string) => until(what, async () => heard.includes(what))
     await toldOf('open')
 
     const service = lab.spawn(
@@ -220,6 +227,19 @@ t.test('an unprivileged process with CAP_NET_ADMIN alone', async (t) => {
     t.match(status, { in_sync: true, events: { listening: true, lost: 0 } })
     const state = await lstat(join(place, 'state/ruleset.nft'))
     t.equal(state.uid, UID, 'it is another user indeed')
+
+    const tried = await lab.exec(lab.gateway, [...egress25, 'alerts', 'test', 'script'], {
+      timeoutMs: 120_000,
+    })
+    t.equal(tried.code, 0, tried.stderr)
+    const said = await readFile(told, 'utf8')
+    // What bounds it is as it was, and without new privileges nothing leads there.
+    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb'])
+      t.match(said, new RegExp(`^${set}:\\s+0+$`, 'm'))
+    t.match(said, /^NoNewPrivs:\s+1$/m)
+    t.match(said, new RegExp(`^Uid:\\s+${UID}\\s`, 'm'))
+    t.match(said, /^nft: [1-9]/m, "a program of the operator's cannot touch the rules")
+    t.equal(await client.connect(BLOCKED), 'reset')
 
     service.kill('SIGTERM')
     t.equal(await ended, 0)
