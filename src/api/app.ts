@@ -1,5 +1,4 @@
 /** The control API as a Fastify instance, apart from any socket. */
-import helmet from '@fastify/helmet'
 import { type FastifyBaseLogger, type FastifyReply, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { ApiConfig } from '../config/api.ts'
@@ -16,6 +15,7 @@ import { applyRoutes } from './apply.ts'
 import { attemptRoutes } from './attempts.ts'
 import { auditRoutes, keepAudit } from './audit.ts'
 import { readBodies } from './bodies.ts'
+import { hookChanges } from './change-hooks.ts'
 import type { Context } from './context.ts'
 import { documentRoutes } from './documents.ts'
 import { toApiError } from './errors.ts'
@@ -25,6 +25,7 @@ import { explainRoutes } from './explain.ts'
 import { historyRoutes } from './history.ts'
 import { answerRepeats } from './idempotency.ts'
 import { incidentRoutes } from './incidents.ts'
+import { KeptAnswers } from './kept-answers.ts'
 import { answerOtherMethods } from './methods.ts'
 import { describe } from './openapi.ts'
 import { sendProblem } from './problem.ts'
@@ -32,6 +33,7 @@ import { pullRoutes } from './pull.ts'
 import { reportRoutes } from './report.ts'
 import { requestId } from './request-id.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
+import { secureHeaders } from './security-headers.ts'
 import { silenceRoutes } from './silences.ts'
 import { sourceRoutes } from './sources.ts'
 import { statusRoutes } from './status.ts'
@@ -64,22 +66,16 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
       void sendProblem(reply as unknown as FastifyReply, toApiError(error)),
     // Scrapes and health checks would drown everything else; what changes something is in the audit.
     logController: new LogController({ disableRequestLogging: true }),
+    // A logger for each request would cost more than most requests; where something is said, its id is.
+    childLoggerFactory: (parent) => parent,
   }).withTypeProvider<TypeBoxProvider>()
   // As the handlers say: a serialiser made from a schema would drop what that does not name.
   app.setSerializerCompiler(() => JSON.stringify)
   app.decorateRequest('problem', null)
-  // Nothing here is meant to be rendered.
-  await app.register(helmet, {
-    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"] } },
-    strictTransportSecurity: config.tls === null ? false : { maxAge: 31_536_000, includeSubDomains: false },
-  })
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id)
-    done()
-  })
+  secureHeaders(app, { overTls: config.tls !== null })
   app.setErrorHandler((error: Error, request, reply) => {
     const problem = toApiError(error)
-    if (problem.code === 'internal') request.log.error({ err: error }, 'request failed')
+    if (problem.code === 'internal') logger.error({ reqId: request.id, err: error }, 'request failed')
     return sendProblem(reply, problem)
   })
   answerOtherMethods(app)
@@ -97,9 +93,15 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   readBodies(app)
   checkAccept(app)
   answerRepeats(app, answers)
+  const kept = new KeptAnswers({ events: context.events, now: () => performance.now() })
+  hookChanges(app, {
+    onSend(_, __, payload, done) {
+      kept.forget()
+      done(null, payload)
+    },
+  })
   await describe(app)
   const all: readonly Routes<Context>[] = [
-    statusRoutes,
     reportRoutes,
     documentRoutes,
     applyRoutes,
@@ -107,7 +109,6 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     exemptionRequestRoutes,
     historyRoutes,
     pullRoutes,
-    incidentRoutes,
     attemptRoutes,
     sourceRoutes,
     alertRoutes,
@@ -115,6 +116,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     webhookBodyRoutes,
   ]
   for (const routes of all) await addRoutes(app, routes, context)
+  for (const routes of [statusRoutes, incidentRoutes]) await addRoutes(app, routes, { ...context, kept })
   await addRoutes(app, eventRoutes, {
     events: context.events,
     isStill: (identity: Identity) => isStill(identity, authentication),

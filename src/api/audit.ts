@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { Type } from 'typebox'
 import { ROLES } from '../control/caller.ts'
 import type { AuditStore } from '../store/audit.ts'
+import { isReading } from './change-hooks.ts'
 import { limitOf, numberCursor, PageQuery, page } from './page.ts'
 import type { Api, Routes } from './route.ts'
 import { nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -33,11 +34,10 @@ const LONGEST_URL = 300
 /** Every change and every refusal is told. Of one refusal again and again, the first are enough. */
 export function keepAudit(app: Api, store: AuditStore, log: Logger): void {
   const audit = log.child({ audit: true })
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     const { method, url, identity, problem, isRepeated } = request
     const isRefusal = reply.statusCode === 401 || reply.statusCode === 403 || reply.statusCode === 429
-    const isRead = method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
-    if (isRepeated || (isRead && !isRefusal)) return
+    if (isRepeated || (isReading(method) && !isRefusal)) return done()
     const record = {
       time: Date.now(),
       requestId: request.id,
@@ -53,6 +53,7 @@ export function keepAudit(app: Api, store: AuditStore, log: Logger): void {
     if (isRefusal) audit.warn({ request_id, ...told }, 'refused')
     else audit.info({ request_id, ...told }, 'request')
     store.add(record)
+    done()
   })
 }
 

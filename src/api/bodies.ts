@@ -1,6 +1,7 @@
 /** Bodies as JSON or YAML, read strictly: what would silently be lost or mended is a mistake. */
 import type { FastifyRequest } from 'fastify'
 import { parseYaml } from '../policy/yaml-source.ts'
+import { hookChanges } from './change-hooks.ts'
 import { ApiError } from './problem.ts'
 import type { Api } from './route.ts'
 
@@ -23,12 +24,15 @@ export function readBodies(app: Api): void {
     async (_: FastifyRequest, text: string) => readYaml(text),
   )
   // A body that nobody reads is one that somebody meant.
-  app.addHook('preValidation', async ({ body, routeOptions: { schema, config } }) => {
-    if (body === undefined || body === null || schema?.body !== undefined || config.body !== undefined) return
-    if (typeof body === 'object' && Object.keys(body).length === 0) return
-    throw new ApiError('bad-request', 'this takes no body', {
-      errors: [{ pointer: '', code: 'unknown-key', message: 'this takes no body' }],
-    })
+  hookChanges(app, {
+    preValidation: async ({ body, routeOptions: { schema, config } }) => {
+      if (body === undefined || body === null || schema?.body !== undefined || config.body !== undefined)
+        return
+      if (typeof body === 'object' && Object.keys(body).length === 0) return
+      throw new ApiError('bad-request', 'this takes no body', {
+        errors: [{ pointer: '', code: 'unknown-key', message: 'this takes no body' }],
+      })
+    },
   })
 }
 

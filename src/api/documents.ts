@@ -1,15 +1,16 @@
 /** `/v1/{policies,relays,exemptions,lists,tests}`: the documents as resources. */
-import { createHash } from 'node:crypto'
 import { type TSchema, Type } from 'typebox'
 import { completeDocument, findDocument } from '../control/document-change.ts'
 import { planBody } from '../plan/plan-body.ts'
 import type { Model } from '../policy/model.ts'
-import { DOCUMENT_SCHEMAS, type Document, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
+import { DOCUMENT_SCHEMAS, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
+import { ETags, etagOf, IfNoneMatch, namesOne } from './etag.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
-import { ApiError, type ProblemCode } from './problem.ts'
+import { checkMatch, checkPut } from './preconditions.ts'
+import { ApiError, CHANGE_PROBLEMS } from './problem.ts'
 import { ReasonHeader, reasonOf } from './reason.ts'
 import type { Api, Routes } from './route.ts'
 import { documentSchema, object, oneOf, pageOf, titleOf } from './schemas.ts'
@@ -18,8 +19,6 @@ const ChangeQuery = object({
   dry_run: Type.Optional(oneOf(['true', 'false'], { description: 'true: only say what it would change' })),
 })
 
-const ETags = Type.Optional(Type.String({ maxLength: 1_000 }))
-const IfNoneMatch = Type.Object({ 'if-none-match': ETags })
 const Preconditions = Type.Object({
   'if-match': ETags,
   'if-none-match': ETags,
@@ -33,19 +32,7 @@ const OverrideQuery = object({
   ),
 })
 
-const CHANGING: readonly ProblemCode[] = [
-  'invalid-policy',
-  'policy-tests-failed',
-  'policies-unreadable',
-  'policies-unwritable',
-  'policies-held',
-  'confirmation-pending',
-  'kernel-refused',
-  'precondition-failed',
-  'edited-by-hand',
-]
-
-type Headers = Readonly<Record<string, string | string[] | undefined>>
+const CHANGING = [...CHANGE_PROBLEMS, 'precondition-failed'] as const
 
 export const documentRoutes: Routes<Context> = (app, context) => {
   for (const kind of KINDS) routesOf(app, context, kind)
@@ -216,51 +203,6 @@ function written(kind: Kind): TSchema {
 
 function plural(title: string): string {
   return title.endsWith('y') ? `${title.slice(0, -1)}ies` : `${title}s`
-}
-
-/** A strong validator (RFC 9110 §8.8.3): the same document has the same tag on every gateway. */
-function etagOf(document: Document): string {
-  return `"${createHash('sha256').update(canonical(document)).digest('hex').slice(0, 32)}"`
-}
-
-/** The same text whatever the order of keys: a file may have another than the request that wrote it. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) =>
-    typeof part === 'object' && part !== null && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  )
-}
-
-/** Whether a list of ETags, or `*`, has this one (RFC 9110 §13.1); weak ones are never ours. */
-export function namesOne(header: string | string[] | undefined, etag: string): boolean {
-  const wanted = String(header ?? '').split(/\s*,\s*/)
-  return wanted.includes('*') || wanted.includes(etag)
-}
-
-/** Nobody replaces what they have not seen. */
-function checkPut(headers: Headers, current: Document | null): void {
-  if (headers['if-none-match'] === '*') {
-    if (current !== null)
-      throw new ApiError('precondition-failed', `${current.kind} ${current.name} exists already`)
-    return
-  }
-  if (headers['if-match'] !== undefined) {
-    checkMatch(headers, current)
-    return
-  }
-  if (current !== null) {
-    throw new ApiError(
-      'precondition-required',
-      `${current.kind} ${current.name} exists; name its ETag in If-Match`,
-    )
-  }
-}
-
-function checkMatch(headers: Headers, current: Document | null): void {
-  if (current === null || !namesOne(headers['if-match'], etagOf(current))) {
-    throw new ApiError('precondition-failed', 'the document is not the version that If-Match names')
-  }
 }
 
 function missing(kind: Kind, name: string): ApiError {

@@ -69,11 +69,12 @@ export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
   )
 }
 
-/** The users of this machine share their addresses, and often their name. */
-function countedAs(identity: Identity | null, ip: string): string[] {
+/** The users of this machine share their addresses, and often their name. Over the unix socket there is no address. */
+function countedAs(identity: Identity | null, ip: string | undefined): string[] {
   if (identity === null || identity.by === 'place') return []
   const caller = `caller ${identity.name}`
-  return isLoopback(ip.replace(/^::ffff:/, '')) ? [caller] : [caller, `address ${ip}`]
+  const isLocal = ip === undefined || ip === '' || isLoopback(ip.replace(/^::ffff:/, ''))
+  return isLocal ? [caller] : [caller, `address ${ip}`]
 }
 
 /** @throws ApiError */

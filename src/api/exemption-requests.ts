@@ -17,7 +17,7 @@ import { checkShape } from '../policy/shape.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
-import { ApiError, type ProblemCode } from './problem.ts'
+import { ApiError, CHANGE_PROBLEMS } from './problem.ts'
 import type { Routes } from './route.ts'
 import { documentSchema, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
@@ -85,17 +85,7 @@ const ListQuery = object({
   requester: Type.Optional(Type.String({ minLength: 1, maxLength: 200 })),
 })
 
-const CHANGING: readonly ProblemCode[] = [
-  'invalid-policy',
-  'policy-tests-failed',
-  'policies-unreadable',
-  'policies-unwritable',
-  'policies-held',
-  'confirmation-pending',
-  'kernel-refused',
-  'file-exists',
-  'edited-by-hand',
-]
+const CHANGING = [...CHANGE_PROBLEMS, 'file-exists'] as const
 
 export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expiring }) => {
   const body = (request: ExemptionRequest) => {

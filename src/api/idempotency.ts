@@ -1,7 +1,8 @@
 /** `Idempotency-Key`: a change that is asked for again is answered as before, and not made again. */
 import { createHash } from 'node:crypto'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, onSendAsyncHookHandler, preHandlerAsyncHookHandler } from 'fastify'
 import type { AnswerStore, StoredAnswer } from '../store/idempotency.ts'
+import { hookChanges } from './change-hooks.ts'
 import { ApiError } from './problem.ts'
 import type { Api } from './route.ts'
 
@@ -24,10 +25,10 @@ export function answerRepeats(app: Api, answers: AnswerStore): void {
   const underWay = new Set<string>()
   app.decorateRequest('idempotency', null)
 
-  app.addHook('preHandler', async (request, reply) => {
+  const preHandler: preHandlerAsyncHookHandler = async (request, reply) => {
     const given = request.headers['idempotency-key']
-    const { method, caller } = request
-    if (given === undefined || method === 'GET' || method === 'HEAD' || request.identity === null) return
+    const { caller } = request
+    if (given === undefined || request.identity === null) return
     if (typeof given !== 'string' || !FORM.test(given))
       throw new ApiError('bad-request', 'Idempotency-Key must be up to 200 visible ASCII characters')
     // What is stored of a key does not tell the key.
@@ -47,10 +48,10 @@ export function answerRepeats(app: Api, answers: AnswerStore): void {
     reply.raw.once('close', () => underWay.delete(id))
     request.idempotency = { caller: caller.name, key, fingerprint }
     return undefined
-  })
+  }
 
   // Kept before it is sent. What failed has changed nothing, so that it may be tried again.
-  app.addHook('onSend', async (request, reply, payload) => {
+  const onSend: onSendAsyncHookHandler = async (request, reply, payload) => {
     const { idempotency } = request
     if (idempotency === null || reply.statusCode >= 300) return payload
     const headers: Record<string, string> = {}
@@ -69,12 +70,14 @@ export function answerRepeats(app: Api, answers: AnswerStore): void {
       answers.keep(idempotency.caller, idempotency.key, answer, Date.now())
     } catch (error) {
       request.log.error(
-        { reason: (error as Error).message },
+        { reqId: request.id, reason: (error as Error).message },
         'an answer could not be kept for its Idempotency-Key',
       )
     }
     return payload
-  })
+  }
+
+  hookChanges(app, { preHandler, onSend })
 }
 
 function withoutSecrets(payload: unknown, secrets: readonly string[]): string {

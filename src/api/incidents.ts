@@ -1,11 +1,13 @@
 /** `/v1/incidents`: infected and misconfigured machines. */
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import { EVIDENCE_RULES, INCIDENT_KINDS, type Incident, type IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Context } from './context.ts'
+import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
+import { type KeptAnswers, sendKept } from './kept-answers.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
-import type { Routes } from './route.ts'
+import type { Answered, Routes } from './route.ts'
 import { Count, counts, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 import { SubscriberSchema } from './subscribers.ts'
 
@@ -72,7 +74,13 @@ export const IncidentSchema = object(
   { title: 'Incident', description: "one machine's misbehaviour over time" },
 )
 
-export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onIncident }) => {
+const IncidentPage = pageOf(IncidentSchema, 'a page of incidents')
+
+interface Needs extends Pick<Context, 'incidents' | 'monitor' | 'onIncident'> {
+  readonly kept: KeptAnswers
+}
+
+export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncident, kept }) => {
   /** An open incident grows from second to second; the detector has its latest. */
   const latest = (incident: Incident): Incident => monitor.detector.find(incident.id) ?? incident
   const find = (id: string): Incident => {
@@ -83,6 +91,20 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
 
   const body = (incident: Incident) => incidentBody(incident, incidents.subscriberOf(incident.id))
 
+  const pageFor = (query: Static<typeof ListQuery>): Answered<typeof IncidentPage> => {
+    const limit = limitOf(query)
+    const after = parseCursor(readCursor(query))
+    const { state, kind } = query
+    const found = incidents.list({
+      limit: limit + 1,
+      ...(state === undefined ? {} : { state }),
+      ...(kind === undefined ? {} : { kind }),
+      ...(after === null ? {} : { after }),
+    })
+    const { items, next } = page(found, limit, ({ lastSeen, id }) => `${lastSeen} ${id}`)
+    return { items: items.map((incident) => body(latest(incident))), next }
+  }
+
   app.get(
     '/v1/incidents',
     {
@@ -91,23 +113,17 @@ export const incidentRoutes: Routes<Context> = (app, { incidents, monitor, onInc
         summary: 'Infected and misconfigured machines, the latest first',
         tags: ['incidents'],
         querystring: ListQuery,
-        response: { 200: pageOf(IncidentSchema, 'a page of incidents') },
+        headers: IfNoneMatch,
+        response: { 200: IncidentPage, 304: NOT_MODIFIED },
       },
       config: { access: 'viewer' },
     },
-    ({ query }) => {
-      const limit = limitOf(query)
-      const after = parseCursor(readCursor(query))
-      const { state, kind } = query
-      const found = incidents.list({
-        limit: limit + 1,
-        ...(state === undefined ? {} : { state }),
-        ...(kind === undefined ? {} : { kind }),
-        ...(after === null ? {} : { after }),
-      })
-      const { items, next } = page(found, limit, ({ lastSeen, id }) => `${lastSeen} ${id}`)
-      return { items: items.map((incident) => body(latest(incident))), next }
-    },
+    (request, reply) =>
+      sendKept(
+        request,
+        reply,
+        kept.get(request.url, () => pageFor(request.query)),
+      ),
   )
 
   app.get(

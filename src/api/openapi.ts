@@ -2,6 +2,7 @@
 import swagger from '@fastify/swagger'
 import type { FastifySchema, RouteOptions } from 'fastify'
 import { VERSION } from '../version.ts'
+import { isReading } from './change-hooks.ts'
 import { PROBLEMS, type ProblemCode, ProblemSchema } from './problem.ts'
 import type { Access, Api } from './route.ts'
 
@@ -61,12 +62,11 @@ const CHANGING: readonly ProblemCode[] = [
 
 /** Every problem that a route can answer with. */
 export function problemsOf({ method, url, config }: RouteOptions): ProblemCode[] {
-  const isRead = method === 'GET' || method === 'HEAD'
   return [
     ...COMMON,
     ...(url.includes(':') ? (['not-found'] as const) : []),
     ...(config?.access === 'public' ? [] : GUARDED),
-    ...(isRead ? [] : CHANGING),
+    ...([method].flat().every(isReading) ? [] : CHANGING),
     ...(config?.problems ?? []),
   ]
 }

@@ -48,6 +48,18 @@ export const PROBLEMS = {
 
 export type ProblemCode = keyof typeof PROBLEMS
 
+/** Whatever changes the policies can be answered with these. */
+export const CHANGE_PROBLEMS = [
+  'invalid-policy',
+  'policy-tests-failed',
+  'policies-unreadable',
+  'policies-unwritable',
+  'policies-held',
+  'confirmation-pending',
+  'kernel-refused',
+  'edited-by-hand',
+] as const satisfies readonly ProblemCode[]
+
 const CODES = Object.keys(PROBLEMS) as ProblemCode[]
 
 export const ProblemSchema = object(

@@ -29,6 +29,7 @@ declare module 'fastify' {
 }
 
 /** What a handler may answer is what its schemas say, and it may be frozen. */
+export type Answered<S extends TSchema> = Immutable<Static<S>>
 type Immutable<T> = T extends readonly (infer Item)[]
   ? readonly Immutable<Item>[]
   : T extends object
@@ -37,7 +38,7 @@ type Immutable<T> = T extends readonly (infer Item)[]
 
 export interface TypeBoxProvider extends FastifyTypeProvider {
   readonly validator: this['schema'] extends TSchema ? Static<this['schema']> : unknown
-  readonly serializer: this['schema'] extends TSchema ? Immutable<Static<this['schema']>> : unknown
+  readonly serializer: this['schema'] extends TSchema ? Answered<this['schema']> : unknown
 }
 
 export type Api = FastifyInstance<

@@ -9,8 +9,10 @@ import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
 import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
+import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
+import { type KeptAnswers, sendKept } from './kept-answers.ts'
 import { RemoteSchema } from './pull.ts'
-import type { Routes } from './route.ts'
+import type { Answered, Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 import { SubscriberSourceSchema, subscriberSources } from './subscribers.ts'
 
@@ -83,8 +85,8 @@ export const StatusSchema = object(
 
 const ReadySchema = object({ ready: Type.Boolean(), reasons: Type.Array(Text) }, { title: 'Ready' })
 
-export const statusRoutes: Routes<Context> = (app, context) => {
-  const { controller, monitor, metrics } = context
+export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (app, context) => {
+  const { controller, monitor, metrics, kept } = context
 
   app.get(
     '/v1/status',
@@ -93,11 +95,17 @@ export const statusRoutes: Routes<Context> = (app, context) => {
         operationId: 'getStatus',
         summary: 'How the gateway is',
         tags: ['service'],
-        response: { 200: StatusSchema },
+        headers: IfNoneMatch,
+        response: { 200: StatusSchema, 304: NOT_MODIFIED },
       },
       config: { access: 'viewer' },
     },
-    () => statusOf(context),
+    (request, reply) =>
+      sendKept(
+        request,
+        reply,
+        kept.get('status', () => statusOf(context)),
+      ),
   )
 
   app.get(
@@ -151,7 +159,7 @@ export const statusRoutes: Routes<Context> = (app, context) => {
   )
 }
 
-function statusOf(context: Context) {
+function statusOf(context: Context): Answered<typeof StatusSchema> {
   const { gateway, version, policyDirectory, started, controller, monitor, alerts, preflight } = context
   const { inSync, listening, drift, contested, attempts, told, lost, sums } = monitor.status()
   const { inForce } = controller

@@ -74,6 +74,25 @@ export const tokenRoutes: Routes<TokenStore> = (app, tokens) => {
     },
   )
 
+  app.get(
+    '/v1/tokens/:id',
+    {
+      schema: {
+        operationId: 'getToken',
+        summary: 'One token',
+        tags: ['access'],
+        params: IdParams,
+        response: { 200: TokenSchema },
+      },
+      config: { access: 'admin', problems: ['not-found'] },
+    },
+    ({ params: { id } }) => {
+      const token = tokens.get(id)
+      if (token === null) throw new ApiError('not-found', `there is no token ${id}`)
+      return tokenBody(token, Date.now())
+    },
+  )
+
   app.post(
     '/v1/tokens',
     {

@@ -1,7 +1,7 @@
 /** The page as a browser takes it: built from src/dashboard/page when somebody first asks, and kept in memory. */
-import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { tagOf } from '../api/etag.ts'
 
 export interface Asset {
   readonly type: string
@@ -10,7 +10,7 @@ export interface Asset {
   readonly etag: string
 }
 
-export const ASSETS = ['index.html', 'page.js', 'page.css'] as const
+export const ASSETS = ['index.html', 'page.js', 'page.css', 'icon.svg'] as const
 export type AssetName = (typeof ASSETS)[number]
 
 export type Bundle = Readonly<Record<AssetName, Asset>>
@@ -36,6 +36,7 @@ export async function bundlePage(): Promise<Bundle> {
     const output = (name: string) => outputFiles.find(({ path }) => path.endsWith(`/${name}`))?.text ?? ''
     return {
       'index.html': asset('text/html', await readFile(join(SOURCE, 'index.html'), 'utf8')),
+      'icon.svg': asset('image/svg+xml', await readFile(join(SOURCE, 'icon.svg'), 'utf8')),
       'page.js': asset('text/javascript', output('page.js')),
       'page.css': asset('text/css', output('style.css')),
     }
@@ -46,6 +47,5 @@ export async function bundlePage(): Promise<Bundle> {
 }
 
 function asset(type: string, text: string): Asset {
-  const etag = `"${createHash('sha256').update(text).digest('base64url').slice(0, 22)}"`
-  return { type: `${type}; charset=utf-8`, text, etag }
+  return { type: `${type}; charset=utf-8`, text, etag: tagOf(text) }
 }

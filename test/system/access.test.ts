@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { Contract } from './contract.ts'
 import { COMMAND, type Gateway, gateway, until } from './gateway.ts'
-import { openSocketClient, type Question } from './socket-client.ts'
+import { openSocketClient, openStream, type Question } from './socket-client.ts'
 
 const ROLES = ['viewer', 'operator', 'admin', 'requester'] as const
 /** Whose role is enough for a route that names one. */
@@ -121,10 +121,32 @@ t.test('tokens and roles', async (t) => {
     t.match(JSON.parse((await by(early.token, make)).text), { name: 'made-once', token: null })
   })
 
+  t.test('one token listens twenty times, and others all the same', async (t) => {
+    const open = (role: string) =>
+      openStream(join(g.directory, 'api.sock'), {
+        method: 'GET',
+        path: '/v1/events',
+        headers: { authorization: `Bearer ${tokens.get(role)?.token}` },
+      })
+    const streams = await Promise.all(Array.from({ length: 20 }, () => open('viewer')))
+    t.same(new Set(streams.map(({ status }) => status)), new Set([200]))
+    const refused = await open('viewer')
+    t.equal(refused.status, 503)
+    await until('why', async () => refused.isOver())
+    t.match(JSON.parse(refused.text()), { code: 'too-many-listeners', detail: /caller a-viewer/ })
+    const other = await open('operator')
+    t.equal(other.status, 200)
+    for (const stream of [...streams, other]) stream.close()
+  })
+
   t.test('revoked and expired tokens end at once', async (t) => {
     const { id = '', token = '' } = tokens.get('viewer') ?? {}
+    const one = async () => JSON.parse((await by(early.token, get(`/v1/tokens/${id}`))).text)
+    t.match(await one(), { id, name: 'a-viewer', role: 'viewer', in_force: true, revoked: null })
     t.match(await g.egress25('token', 'revoke', id), { code: 0 })
     t.not((await by(token, get('/v1/status'))).status, 200)
+    t.match(await one(), { in_force: false, revoked: String })
+    t.equal((await by(early.token, get('/v1/tokens/000000000000'))).status, 404)
     t.match(await g.egress25('token', 'revoke', '000000000000'), { code: 1 })
     const short = await makeToken(g, 'short', 'viewer', '1s')
     await until('its end', async () => (await by(short.token, get('/v1/status'))).status !== 200, 30_000)

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { PROBLEMS } from '../../src/api/problem.ts'
 import { Contract, type Described } from './contract.ts'
-import { type Gateway, gateway, ROOT } from './gateway.ts'
+import { type Gateway, gateway, ROOT, until } from './gateway.ts'
 import { anyQuestion } from './questions.ts'
 import { openSocketClient } from './socket-client.ts'
 
@@ -78,6 +78,34 @@ t.test('the API is what /openapi.json says', async (t) => {
       )
     }
   })
+  t.test(
+    'the status is kept for those who ask again, and whoever has changed something finds it there',
+    async (t) => {
+      type Ruleset = { readonly ruleset: { readonly digest: string } }
+      const digests = new Set<string>()
+      for (let round = 0; round < 10; round++) {
+        const before = (await g.get('/v1/status')) as unknown as Ruleset
+        digests.add(before.ruleset.digest)
+        const put = await g.ask('PUT', `/v1/exemptions/kept-${round}`, { sources: [`100.64.77.${round}`] })
+        t.equal(put.status, 201)
+        const after = (await g.get('/v1/status')) as unknown as Ruleset
+        t.not(after.ruleset.digest, before.ruleset.digest)
+      }
+      t.equal(digests.size, 10)
+      for (const path of ['/v1/status', '/v1/incidents']) {
+        // Counters may have gone on in between.
+        const same = await until('the same again', async () => {
+          const { etag = '' } = (await g.ask('GET', path)).headers
+          const again = await g.ask('GET', path, undefined, { 'if-none-match': etag })
+          return again.status === 304 ? again : null
+        })
+        t.equal(same.text, '')
+        const other = await g.ask('GET', path, undefined, { 'if-none-match': '"another"' })
+        t.same([other.status, other.headers['cache-control']], [200, 'no-cache'])
+      }
+    },
+  )
+
   t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
     const client = openSocketClient(join(g.directory, 'api.sock'))
     t.teardown(() => client.close())

@@ -3,6 +3,7 @@ import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { API, type Gateway, gateway, PATIENCE, until } from './gateway.ts'
+import { openStream, type Stream } from './socket-client.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -202,6 +203,35 @@ t.test('events, as they happen', async (t) => {
   t.test('a mistake', async (t) => {
     const { status, text } = await g.ask('GET', '/v1/events?types=drift,nonsense')
     t.same([status, JSON.parse(text).code], [400, 'bad-request'])
+  })
+
+  t.test('a hundred may listen, and whoever goes makes room', async (t) => {
+    const question = { method: 'GET', path: '/v1/events' }
+    const open = () => openStream(`${g.directory}/api.sock`, question)
+    // Those who listened before may only just have gone.
+    const streams: Stream[] = []
+    await until('a hundred', async () => {
+      while (streams.length < 100) {
+        const stream = await open()
+        if (stream.status !== 200) return false
+        streams.push(stream)
+      }
+      return true
+    })
+    const refused = await open()
+    t.equal(refused.status, 503)
+    await until('why', async () => refused.isOver())
+    t.equal(JSON.parse(refused.text()).code, 'too-many-listeners')
+    t.notOk(
+      streams.some((stream) => stream.isOver()),
+      'those who listen go on',
+    )
+    streams.pop()?.close()
+    const next = await until('room', async () => {
+      const stream = await open()
+      return stream.status === 200 ? stream : null
+    })
+    for (const stream of [...streams, next]) stream.close()
   })
 
   t.test('who does not read is not waited for, and the service ends in time', async (t) => {

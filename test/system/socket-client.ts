@@ -9,6 +9,41 @@ export interface Question {
   readonly body?: string
 }
 
+/** An answer that goes on, such as a stream of events. */
+export interface Stream {
+  readonly status: number
+  /** Of what has come until now. */
+  text(): string
+  /** Whether the other side has ended it. */
+  isOver(): boolean
+  close(): void
+}
+
+/** Asks over a connection of its own; resolves with the head of the answer. */
+export function openStream(socketPath: string, { method, path, headers = {} }: Question): Promise<Stream> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request({ socketPath, agent: false, method, path, headers }, (response) => {
+      let text = ''
+      let isOver = false
+      response.setEncoding('utf8').on('data', (chunk) => {
+        text += chunk
+      })
+      response.on('error', () => {})
+      response.on('close', () => {
+        isOver = true
+      })
+      resolve({
+        status: response.statusCode ?? 0,
+        text: () => text,
+        isOver: () => isOver,
+        close: () => outgoing.destroy(),
+      })
+    })
+    outgoing.on('error', reject)
+    outgoing.end()
+  })
+}
+
 export interface SocketClient {
   /** Fails when no answer comes within half a minute. */
   ask(question: Question): Promise<Answer>

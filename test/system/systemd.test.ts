@@ -370,6 +370,8 @@ t.test('on a machine that runs systemd', async (t) => {
       body: { sources: [BLOCKED.from], reason: 'A mail server.', owner: 'noc@example.net' },
     })
     t.equal(put.status, 201, put.text)
+    const page = await http.ask('GET', 'http://127.0.0.1:7025/dashboard/page.js')
+    t.same([page.status, page.headers['content-type']], [200, 'text/javascript; charset=utf-8'])
     t.equal(await client.connect(BLOCKED), 'connected')
     await machine.mustRun(['rm', '/etc/egress25/policies/exemptions/acme.yaml'])
     await machine.mustRun(['systemctl', 'reload', 'egress25'])
