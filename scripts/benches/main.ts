@@ -11,6 +11,7 @@ import { change } from './change.ts'
 import { check } from './check.ts'
 import { compare } from './compare/compare.ts'
 import { compile } from './compile.ts'
+import { heal } from './heal.ts'
 import { history } from './history.ts'
 import { thisMachine } from './machine.ts'
 import type { Measurement } from './measurement.ts'
@@ -21,6 +22,7 @@ const measurements: readonly Measurement[] = [
   compile,
   apply,
   change,
+  heal,
   packets,
   alerts,
   history,
