@@ -1,8 +1,9 @@
 /** A message as an alert of Alertmanager's API v2. */
 import type { Message } from '../message.ts'
-import { factsOf, subscriberName } from './facts.ts'
+import { detailsOf } from './details.ts'
 import { shorten } from './shorten.ts'
 import { threadOf } from './thread.ts'
+import { subscriberName } from './who.ts'
 
 /** As it is posted, without its end. */
 export interface Alert {
@@ -47,7 +48,7 @@ export function alertOf(message: Message): AlertUpdate {
       annotations: {
         summary: text.subject,
         description: shorten(text.lines.join('\n'), 10_000),
-        ...Object.fromEntries(factsOf(body).map(({ name, value }) => [name, value])),
+        ...Object.fromEntries(detailsOf(body).map(({ name, value }) => [name, value])),
       },
       startsAt: incident?.first_seen ?? new Date(time).toISOString(),
     },

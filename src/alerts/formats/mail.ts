@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import MimeNode from 'nodemailer/lib/mime-node'
 import type { Message, Text } from '../message.ts'
-import { factsOf } from './facts.ts'
+import { detailsOf } from './details.ts'
 import { threadOf } from './thread.ts'
 
 export interface Envelope {
@@ -21,7 +21,7 @@ export function mailOf(message: Message, envelope: Envelope): Promise<Buffer> {
     Subject: text.subject,
     ...(severity === 'critical' ? { Importance: 'high' } : {}),
   })
-  const facts = factsOf(body)
+  const facts = detailsOf(body)
   const table = facts.map(({ label, value }) => `${`${label}:`.padEnd(20)}${value}`)
   root.createChild('text/plain; charset=utf-8').setContent([...text.lines, '', ...table, ''].join('\r\n'))
   root.createChild('text/html; charset=utf-8').setContent(htmlOf(text, facts))
@@ -67,7 +67,7 @@ function messageId(of: string, domain: string): string {
   return `<${createHash('sha256').update(of).digest('hex').slice(0, 32)}@${domain}>`
 }
 
-function htmlOf(text: Text, facts: ReturnType<typeof factsOf>): string {
+function htmlOf(text: Text, facts: ReturnType<typeof detailsOf>): string {
   const paragraphs = text.lines
     .join('\n')
     .split(/\n\n+/)

@@ -2,7 +2,7 @@
  * A request to Opsgenie's Alert API. Under one alias the first makes an alert and the next are counted with it, so that
  * whatever arrives first is told; what ends closes it.
  */
-import { factsOf } from './facts.ts'
+import { detailsOf } from './details.ts'
 import type { Shape } from './http-request.ts'
 import { shorten } from './shorten.ts'
 import { threadOf } from './thread.ts'
@@ -35,7 +35,7 @@ export const opsgenie: Shape = (message, { url, token }) => {
       priority: PRIORITIES[severity],
       entity: shorten(about === 'incident' ? message.body.incident.source : gateway, 512),
       tags: ['egress25', about === 'incident' ? message.body.incident.kind : about],
-      details: Object.fromEntries(factsOf(body).map(({ label, value }) => [label, shorten(value, 500)])),
+      details: Object.fromEntries(detailsOf(body).map(({ label, value }) => [label, shorten(value, 500)])),
     },
   }
 }

@@ -1,5 +1,5 @@
 /** An event for PagerDuty's Events API v2: what begins triggers, what ends resolves, under one key. */
-import { factsOf } from './facts.ts'
+import { detailsOf } from './details.ts'
 import type { Shape } from './http-request.ts'
 import { shorten } from './shorten.ts'
 import { threadOf } from './thread.ts'
@@ -27,7 +27,7 @@ export const pagerduty: Shape = (message, { url, token }) => {
         class: about === 'incident' ? message.body.incident.kind : about,
         custom_details: {
           text: text.lines.join('\n'),
-          ...Object.fromEntries(factsOf(body).map(({ label, value }) => [label, value])),
+          ...Object.fromEntries(detailsOf(body).map(({ label, value }) => [label, value])),
         },
       },
     },

@@ -2,12 +2,12 @@
  * A message for Slack's incoming webhooks: blocks of plain text, in which nothing is a link, a mention or markup,
  * whatever a machine calls itself. Sizes are those that Slack takes.
  */
-import { factsOf } from './facts.ts'
+import { detailsOf } from './details.ts'
 import type { Shape } from './http-request.ts'
 import { shorten } from './shorten.ts'
 
 export const slack: Shape = ({ text, body, severity }, { url }) => {
-  const fields = factsOf(body)
+  const fields = detailsOf(body)
     .slice(0, 10)
     .map(({ label, value }) => plain(`${label}: ${value}`, 2_000))
   return {

@@ -3,8 +3,9 @@ import { isIP } from 'node:net'
 import { VERSION } from '../../version.ts'
 import type { Message, Severity } from '../message.ts'
 import { formatCef } from './cef.ts'
-import { factsOf, subscriberName } from './facts.ts'
+import { detailsOf } from './details.ts'
 import type { SyslogMessage } from './syslog.ts'
+import { subscriberName } from './who.ts'
 
 export interface SyslogContentOptions {
   readonly format: 'structured' | 'cef'
@@ -21,7 +22,7 @@ export function syslogContent(
   { format, enterprise }: SyslogContentOptions,
 ): Pick<SyslogMessage, 'severity' | 'id' | 'data' | 'text' | 'mark'> {
   const { body, text, severity, key } = message
-  const facts = factsOf(body).map(({ name, value }) => [name, value] as const)
+  const facts = detailsOf(body).map(({ name, value }) => [name, value] as const)
   const data = [['event', body.event], ['key', key], ...facts] as const
   const structured = format === 'structured'
   return {

@@ -2,7 +2,7 @@
  * An adaptive card for a Teams workflow ("When a Teams webhook request is received"). Text runs know no markup, so that
  * nothing in them becomes a link, whatever a machine calls itself.
  */
-import { factsOf } from './facts.ts'
+import { detailsOf } from './details.ts'
 import type { Shape } from './http-request.ts'
 import { shorten } from './shorten.ts'
 
@@ -23,7 +23,7 @@ export const teams: Shape = ({ text, body, severity }, { url }) => ({
           body: [
             paragraph([{ text: text.subject, weight: 'bolder', size: 'medium', color: COLOURS[severity] }]),
             ...text.lines.filter((line) => line !== '').map((line) => paragraph([{ text: line }])),
-            ...factsOf(body).map(({ label, value }) =>
+            ...detailsOf(body).map(({ label, value }) =>
               paragraph([{ text: `${label}: `, weight: 'bolder' }, { text: value }]),
             ),
           ],
