@@ -8,7 +8,8 @@ import { digestOf } from './digest.ts'
 import { type Facts, factsOf } from './facts.ts'
 import type { Handling } from './handling.ts'
 import type { HeldBecause, SingleNews } from './message.ts'
-import { type Plan, type Planned, plan, type Recent, type Waiting } from './plan.ts'
+import { plan } from './plan.ts'
+import type { Plan, Planned, Recent, Waiting } from './planner.ts'
 
 export interface DeskOptions {
   readonly channel: string

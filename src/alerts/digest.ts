@@ -2,7 +2,7 @@
 import type { IncidentFacts } from './facts.ts'
 import type { DigestNews, HeldBecause, IncidentNews, SingleNews } from './message.ts'
 import { SEVERITIES } from './message.ts'
-import type { Waiting } from './plan.ts'
+import type { Waiting } from './planner.ts'
 import { worstOf } from './severity.ts'
 
 const MOST_NETWORKS = 10
