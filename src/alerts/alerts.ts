@@ -2,25 +2,21 @@
  * Alerts, put together: news is left here in the transaction of what it is about, and from then on finds its way to every
  * channel that wants it. Nothing here delays whoever leaves news.
  */
-import { createHash } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
 import type { ChannelConfig } from '../config/alerts.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
-import { AlertMarks } from '../store/alert-marks.ts'
 import { AlertMessages, type StoredMessage } from '../store/alert-messages.ts'
 import { AlertQueue } from '../store/alert-queue.ts'
 import { AlertSilences } from '../store/alert-silences.ts'
-import { inTransaction } from '../store/database.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import { beginChannels } from './begin-channels.ts'
-import { Carrier } from './carrier.ts'
 import type { Channel, Surroundings } from './channel.ts'
 import { compose } from './compose.ts'
-import { Desk } from './desk.ts'
-import { factsOf, isWanted } from './facts.ts'
 import { incidentNews } from './incident-news.ts'
-import type { Body, Message, SingleNews, TestNews } from './message.ts'
-import { remindersDue } from './reminders.ts'
+import { Intake } from './intake.ts'
+import { type ChannelStatus, Line, type Tested } from './line.ts'
+import type { AlertsLog } from './log.ts'
+import type { Body, IncidentNews, Message, SingleNews, TestNews } from './message.ts'
 import type { Escalation } from './severity.ts'
 import type { Silence } from './silence.ts'
 import { Silences } from './silences.ts'
@@ -53,48 +49,6 @@ export interface AlertsOptions extends PreparedAlerts {
   readonly log: AlertsLog
 }
 
-/** What operators and metrics are told. Delays in milliseconds, from the news to its arrival. */
-export interface AlertsLog {
-  sent(channel: string, delay: number): void
-  failed(channel: string, error: Error, retryIn: number): void
-  /** What a channel does of its own accord has failed. */
-  faulty(channel: string, error: Error): void
-  dead(channel: string, id: number, error: Error): void
-  dropped(channel: string, news: number): void
-  unwritable(error: Error): void
-}
-
-export interface ChannelStatus {
-  readonly name: string
-  readonly type: string
-  /** News that waits, and how much of it is held back. */
-  readonly queued: number
-  readonly held: number
-  /** Messages that have not arrived yet. */
-  readonly waiting: number
-  readonly dead: number
-  /** News thrown away for want of room, ever. */
-  readonly dropped: number
-  /** Failures since a message arrived last. */
-  readonly failures: number
-  /** Milliseconds since the epoch; null: it is being tried. */
-  readonly pausedUntil: number | null
-  /** Why it failed the last time; null: a message has arrived since. */
-  readonly error: string | null
-}
-
-/** How a test of a channel went. */
-export type Tested =
-  | { readonly delivered: true; readonly milliseconds: number }
-  | { readonly delivered: false; readonly milliseconds: number; readonly error: string }
-
-interface Line {
-  readonly config: ChannelConfig
-  readonly channel: Channel
-  readonly desk: Desk
-  readonly carrier: Carrier
-}
-
 const DAY = 86_400_000
 /** Messages that have arrived are there to be looked at for so long. */
 const KEEP_SENT = 7 * DAY
@@ -104,29 +58,30 @@ const TICK = 60_000
 export class Alerts {
   readonly silences: Silences
   readonly #options: AlertsOptions
+  readonly #intake: Intake
   readonly #queue: AlertQueue
-  readonly #laterQueue: AlertQueue
   readonly #messages: AlertMessages
-  readonly #marks: AlertMarks
-  /** For the transaction of whoever leaves news. */
-  readonly #marksNow: AlertMarks
   readonly #lines: ReadonlyMap<string, Line>
   #nextTick = 0
 
   constructor(options: AlertsOptions) {
     this.#options = options
-    const { database, relaxed, silences } = options
-    this.#queue = new AlertQueue(database)
-    this.#laterQueue = new AlertQueue(relaxed)
+    const { configs, database, relaxed, now } = options
+    this.#intake = new Intake({
+      channels: configs,
+      database,
+      relaxed,
+      now,
+      newsOf: (event, incident, time) => this.#newsOf(event, incident, time),
+    })
+    this.#queue = new AlertQueue(relaxed)
     this.#messages = new AlertMessages(relaxed)
-    this.#marks = new AlertMarks(relaxed)
-    this.#marksNow = new AlertMarks(database)
-    const store = new AlertSilences(relaxed)
-    this.silences = new Silences(store, silences)
+    const silenced = new AlertSilences(relaxed)
+    this.silences = new Silences(silenced, options.silences)
     this.#lines = new Map(
       options.channels.map((channel, index) => [
         channel.name,
-        this.#open(channel, options.configs[index] as ChannelConfig, store),
+        this.#open(channel, configs[index] as ChannelConfig, silenced),
       ]),
     )
   }
@@ -139,32 +94,30 @@ export class Alerts {
       attempts,
       onFailed: (channel, error) => log.faulty(channel, error),
     })
-    this.wake()
-    for (const { carrier } of this.#lines.values()) carrier.wake()
+    for (const line of this.#lines.values()) line.start()
   }
 
   /** What has not arrived is carried on at the next start. */
   async stop(): Promise<void> {
     const lines = [...this.#lines.values()]
-    for (const { desk } of lines) desk.stop()
-    await Promise.all(lines.map(({ carrier }) => carrier.stop()))
-    await Promise.allSettled(lines.map(({ channel }) => channel.close?.()))
+    for (const line of lines) line.stopDesk()
+    await Promise.all(lines.map((line) => line.stopCarrier()))
+    await Promise.allSettled(lines.map((line) => line.close()))
   }
 
   /** To be called in the transaction of what it is about, with `wake` to follow. `time` in milliseconds since the epoch. */
   leave(key: string, news: SingleNews, time: number): void {
-    this.#leave(this.#queue, key, news, time, [...this.#lines.values()])
+    this.#intake.leave(key, news, time)
   }
 
   /** The same for what happens to an incident, once it is saved. */
-  leaveIncident({ event, incident, time }: IncidentEvent): void {
-    this.leave(`${incident.id}/${event}/${time}`, this.#newsOf(event, incident, time), time)
-    if (event === 'resolved') this.#marksNow.forget(incident.id)
+  leaveIncident(event: IncidentEvent): void {
+    this.#intake.leaveIncident(event)
   }
 
   /** There is news. */
   wake(): void {
-    for (const { desk } of this.#lines.values()) desk.wake()
+    for (const line of this.#lines.values()) line.wake()
   }
 
   /** From time to time: reminds of incidents that last. */
@@ -172,11 +125,9 @@ export class Alerts {
     const time = this.#options.now()
     if (time < this.#nextTick) return
     this.#nextTick = time + TICK
-    try {
-      this.#remind(open(), time)
-    } catch (error) {
-      this.#options.log.unwritable(error as Error)
-    }
+    this.#whileWritable(() => {
+      if (this.#intake.remind(open())) this.wake()
+    })
   }
 
   /**
@@ -188,38 +139,9 @@ export class Alerts {
     current: ReadonlyMap<string, SingleNews>,
     over: (subject: string) => SingleNews,
   ): void {
-    const { now, relaxed, log } = this.#options
-    const time = now()
-    const lines = [...this.#lines.values()]
-    try {
-      const standing = this.#marks.standing()
-      const come = [...current].filter(([subject]) => !standing.has(prefix + subject))
-      const gone = [...standing.keys()].filter(
-        (key) => key.startsWith(prefix) && !current.has(key.slice(prefix.length)),
-      )
-      if (come.length + gone.length === 0) return
-      inTransaction(relaxed, () => {
-        for (const [subject, news] of come) {
-          this.#marks.stands(prefix + subject, time)
-          const key = standingKey(prefix, subject)
-          this.#leave(this.#laterQueue, `${key}/come/${time}`, news, time, lines)
-        }
-        for (const key of gone) {
-          this.#marks.isOver(key)
-          const subject = key.slice(prefix.length)
-          this.#leave(
-            this.#laterQueue,
-            `${standingKey(prefix, subject)}/gone/${time}`,
-            over(subject),
-            time,
-            lines,
-          )
-        }
-      })
-      this.wake()
-    } catch (error) {
-      log.unwritable(error as Error)
-    }
+    this.#whileWritable(() => {
+      if (this.#intake.tellStanding(prefix, current, over)) this.wake()
+    })
   }
 
   /** Sends a message at once, past everything that waits; null: there is no such channel. */
@@ -228,17 +150,8 @@ export class Alerts {
     if (line === undefined) return null
     const { now, gateway } = this.#options
     const time = now()
-    const started = performance.now()
     const body: TestNews = { event: 'test', gateway, time: new Date(time).toISOString(), severity: 'info' }
-    const message = this.#compose(line.config, { key: `test/${gateway}/${time}`, time, body })
-    const milliseconds = () => Math.round(performance.now() - started)
-    try {
-      await deliverInTime(line, message)
-      line.carrier.encourage()
-      return { delivered: true, milliseconds: milliseconds() }
-    } catch (error) {
-      return { delivered: false, milliseconds: milliseconds(), error: (error as Error).message }
-    }
+    return line.test(this.#compose(line.config, { key: `test/${gateway}/${time}`, time, body }))
   }
 
   /** Sends a message once more that has arrived or was given up; null: there is none, or its channel is gone. */
@@ -248,8 +161,7 @@ export class Alerts {
     if (message === null || line === undefined) return null
     if (message.state === 'waiting') return message
     this.#messages.resend(id, this.#options.now())
-    line.desk.expect(id, message.incidents)
-    line.carrier.wake()
+    line.resent([message])
     return this.#messages.get(id)
   }
 
@@ -257,10 +169,9 @@ export class Alerts {
   resendDead(name: string): number | null {
     const line = this.#lines.get(name)
     if (line === undefined) return null
-    const resent = this.#messages.resendDead(name, this.#options.now())
-    for (const { id, incidents } of resent) line.desk.expect(id, incidents)
-    line.carrier.wake()
-    return resent.length
+    const messages = this.#messages.resendDead(name, this.#options.now())
+    line.resent(messages)
+    return messages.length
   }
 
   /** Messages of all channels; the latest first. */
@@ -279,82 +190,49 @@ export class Alerts {
   }
 
   status(): ChannelStatus[] {
-    return [...this.#lines.values()].map(({ config: { name, type }, desk, carrier }) => {
-      const { news, held, messages } = desk.waiting
-      return {
-        name,
-        type,
-        queued: news,
-        held,
-        waiting: messages,
-        dead: this.#messages.count(name, 'dead'),
-        dropped: this.#laterQueue.dropped(name).all,
-        ...carrier.health,
-      }
-    })
+    return [...this.#lines.values()].map((line) => line.status())
   }
 
   /** Forgets what nobody needs any more; dead letters and silences that ended before the time. */
   prune(before: number): void {
-    try {
-      const channels = [...this.#lines.keys()]
-      this.#laterQueue.prune(channels, before)
+    const channels = [...this.#lines.keys()]
+    this.#whileWritable(() => {
+      this.#queue.prune(channels, before)
       this.#messages.prune(channels, {
         sent: Math.max(before, this.#options.now() - KEEP_SENT),
         dead: before,
       })
       this.silences.prune(before)
+    })
+  }
+
+  #open(channel: Channel, config: ChannelConfig, silenced: AlertSilences): Line {
+    const { gateway, relaxed, log, now, random } = this.#options
+    return new Line({
+      channel,
+      config,
+      gateway,
+      database: relaxed,
+      queue: this.#queue,
+      messages: this.#messages,
+      silences: this.silences,
+      silenced,
+      compose: (stored) => this.#composeStored(config, stored),
+      now,
+      random,
+      log,
+    })
+  }
+
+  #whileWritable(work: () => void): void {
+    try {
+      work()
     } catch (error) {
       this.#options.log.unwritable(error as Error)
     }
   }
 
-  #open(channel: Channel, config: ChannelConfig, store: AlertSilences): Line {
-    const { gateway, relaxed, log, now, random } = this.#options
-    const { name, handling } = config
-    const messages = this.#messages
-    const onUnwritable = (error: Error) => log.unwritable(error)
-    const carrier: Carrier = new Carrier({
-      channel,
-      handling,
-      messages,
-      compose: (stored) => this.#composeStored(config, stored),
-      now,
-      random,
-      onSettled: (message, outcome, error) => {
-        desk.settled(message.id)
-        if (error === null) log.sent(name, now() - message.time)
-        else if (outcome === 'dead') log.dead(name, message.id, error)
-      },
-      onFailed: (_, error, retryIn) => log.failed(name, error, retryIn),
-      onUnwritable,
-    })
-    const desk: Desk = new Desk({
-      channel: name,
-      gateway,
-      handling,
-      queue: this.#laterQueue,
-      messages,
-      inTransaction: (work) => inTransaction(relaxed, work),
-      silenceOf: (facts, time) => this.silences.holding(name, facts, time),
-      countSilenced: (silence, news) => store.count(silence, news),
-      now,
-      onMessages: () => carrier.wake(),
-      onDropped: (news) => log.dropped(name, news),
-      onUnwritable,
-    })
-    return { config, channel, desk, carrier }
-  }
-
-  #leave(queue: AlertQueue, key: string, news: SingleNews, time: number, lines: readonly Line[]): void {
-    const facts = factsOf(news)
-    const body = JSON.stringify(news)
-    for (const { config } of lines) {
-      if (isWanted(facts, config.routing)) queue.leave({ channel: config.name, key, time, body })
-    }
-  }
-
-  #newsOf(event: IncidentEvent['event'] | 'reminder', incident: Incident, time: number) {
+  #newsOf(event: IncidentNews['event'], incident: Incident, time: number): IncidentNews {
     const { gateway, escalation, incidents, networkOf } = this.#options
     return incidentNews(event, incident, time, {
       gateway,
@@ -363,23 +241,6 @@ export class Alerts {
       occurrence: 1 + incidents.earlier(incident, incident.firstSeen - escalation.within),
       escalation,
     })
-  }
-
-  #remind(open: readonly Incident[], time: number): void {
-    for (const line of this.#lines.values()) {
-      const { name, handling } = line.config
-      if (handling.remind === null) continue
-      const due = remindersDue(open, handling.remind, this.#marks.reminders(name), time)
-      if (due.length === 0) continue
-      inTransaction(this.#options.relaxed, () => {
-        for (const { incident, number } of due) {
-          this.#marks.reminded(name, incident.id, number)
-          const news = this.#newsOf('reminder', incident, time)
-          this.#leave(this.#laterQueue, `${incident.id}/reminder/${number}`, news, time, [line])
-        }
-      })
-      line.desk.wake()
-    }
   }
 
   #composeStored(config: ChannelConfig, { key, time, body }: StoredMessage): Message {
@@ -391,16 +252,4 @@ export class Alerts {
     // Every language that a channel has was loaded at start.
     return compose(told, { texts: texts.get(language) as Texts, zone, contact, within: escalation.within })
   }
-}
-
-/** A key goes into headers of several protocols, and a subject may be a sentence in anybody's words. */
-function standingKey(prefix: string, subject: string): string {
-  return prefix + createHash('sha256').update(subject).digest('hex').slice(0, 16)
-}
-
-async function deliverInTime({ channel, config: { handling } }: Line, message: Message): Promise<void> {
-  const signal = AbortSignal.timeout(handling.timeout)
-  const { promise: tooLate, reject } = Promise.withResolvers<never>()
-  signal.addEventListener('abort', () => reject(new Error(`no answer within ${handling.timeout / 1_000} s`)))
-  await Promise.race([channel.deliver(message, signal), tooLate])
 }

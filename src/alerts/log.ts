@@ -1,6 +1,16 @@
 /** How channels fare, in the log and the metrics. */
 import type { Logger } from 'pino'
-import type { AlertsLog } from './alerts.ts'
+
+/** What operators and metrics are told. Delays in milliseconds, from the news to its arrival. */
+export interface AlertsLog {
+  sent(channel: string, delay: number): void
+  failed(channel: string, error: Error, retryIn: number): void
+  /** What a channel does of its own accord has failed. */
+  faulty(channel: string, error: Error): void
+  dead(channel: string, id: number, error: Error): void
+  dropped(channel: string, news: number): void
+  unwritable(error: Error): void
+}
 
 /** The part of the metrics that is about alerts; delays in seconds. */
 export interface AlertMetrics {

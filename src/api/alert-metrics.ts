@@ -1,6 +1,6 @@
 /** Metrics of alerts. Channels are few, and their names are the operator's: labels stay few. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
-import type { ChannelStatus } from '../alerts/alerts.ts'
+import type { ChannelStatus } from '../alerts/line.ts'
 import type { AlertMetrics } from '../alerts/log.ts'
 
 export function createAlertMetrics(

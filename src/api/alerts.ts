@@ -1,6 +1,7 @@
 /** `/v1/alerts`: what was told, what could not be, and the channels; messages can be sent once more, and channels tried. */
 import { Type } from 'typebox'
-import type { Alerts, ChannelStatus } from '../alerts/alerts.ts'
+import type { Alerts } from '../alerts/alerts.ts'
+import type { ChannelStatus } from '../alerts/line.ts'
 import { type Body, SEVERITIES } from '../alerts/message.ts'
 import { MESSAGE_STATES, type StoredMessage } from '../store/alert-messages.ts'
 import type { Context } from './context.ts'

@@ -1,6 +1,6 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import type { ChannelStatus } from '../alerts/alerts.ts'
+import type { ChannelStatus } from '../alerts/line.ts'
 import type { AlertMetrics } from '../alerts/log.ts'
 import type { Lead } from '../config/exemptions.ts'
 import type { Controller } from '../control/controller.ts'

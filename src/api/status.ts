@@ -1,6 +1,6 @@
 /** `/v1/status`, `/healthz`, `/readyz`, `/metrics`: how the gateway is. */
 import { Type } from 'typebox'
-import type { ChannelStatus } from '../alerts/alerts.ts'
+import type { ChannelStatus } from '../alerts/line.ts'
 import type { InForce } from '../control/controller.ts'
 import { pendingBody } from '../control/pending.ts'
 import { PolicyError } from '../control/policy-error.ts'
