@@ -4,12 +4,14 @@
  */
 import type { AlertMessages } from '../store/alert-messages.ts'
 import type { AlertQueue } from '../store/alert-queue.ts'
+import { Backlog } from './backlog.ts'
 import { digestOf } from './digest.ts'
-import { type Facts, factsOf } from './facts.ts'
+import type { Facts } from './facts.ts'
 import type { Handling } from './handling.ts'
 import type { HeldBecause, SingleNews } from './message.ts'
 import { plan } from './plan.ts'
-import type { Plan, Planned, Recent, Waiting } from './planner.ts'
+import type { Plan, Planned, Recent } from './planner.ts'
+import { UnderWay } from './under-way.ts'
 
 export interface DeskOptions {
   readonly channel: string
@@ -33,10 +35,6 @@ export interface DeskOptions {
   readonly mostBytes?: number
 }
 
-interface Queued extends Waiting {
-  readonly bytes: number
-}
-
 /** A plan, and what it was made with. */
 interface Decided extends Plan {
   readonly silences: ReadonlyMap<string, number>
@@ -45,20 +43,16 @@ interface Decided extends Plan {
 
 const MOST_NEWS = 50_000
 const MOST_BYTES = 64 * 1024 * 1024
-const PORTION = 1_000
 /** Milliseconds between two looks while there is much to do. */
 const PACE = 20
 const RETRY = 1_000
 
 export class Desk {
   readonly #options: DeskOptions
-  #waiting: Queued[] = []
-  #bytes = 0
-  #lastId = 0
+  readonly #backlog: Backlog
+  readonly #underWay = new UnderWay()
   #held: ReadonlyMap<number, HeldBecause> = new Map()
   #recent: Recent[]
-  readonly #undelivered = new Map<number, readonly string[]>()
-  readonly #busy = new Map<string, number>()
   #timer: NodeJS.Timeout | null = null
   #lookAt = Number.POSITIVE_INFINITY
   #lookedAt = Number.NEGATIVE_INFINITY
@@ -66,7 +60,8 @@ export class Desk {
 
   constructor(options: DeskOptions) {
     this.#options = options
-    const { channel, messages, now } = options
+    const { channel, queue, messages, now } = options
+    this.#backlog = new Backlog(channel, queue)
     this.#recent = messages
       .createdSince(channel, now() - this.#memory())
       .map((time) => ({ time, groups: [], isDigest: false }))
@@ -75,7 +70,7 @@ export class Desk {
 
   /** News that is held back or waits for its turn, and messages that have not arrived. */
   get waiting(): { readonly news: number; readonly held: number; readonly messages: number } {
-    return { news: this.#waiting.length, held: this.#held.size, messages: this.#undelivered.size }
+    return { news: this.#backlog.waiting.length, held: this.#held.size, messages: this.#underWay.size }
   }
 
   /** There may be news, or room for it. The first look is at once; many come together. */
@@ -85,20 +80,13 @@ export class Desk {
 
   /** A message is on its way (again). */
   expect(id: number, incidents: readonly string[]): void {
-    if (this.#undelivered.has(id)) return
-    this.#undelivered.set(id, incidents)
-    for (const incident of incidents) this.#busy.set(incident, (this.#busy.get(incident) ?? 0) + 1)
+    this.#underWay.add(id, incidents)
   }
 
   /** It is on its way no more. */
   settled(id: number): void {
-    for (const incident of this.#undelivered.get(id) ?? []) {
-      const left = (this.#busy.get(incident) ?? 0) - 1
-      if (left > 0) this.#busy.set(incident, left)
-      else this.#busy.delete(incident)
-    }
-    this.#undelivered.delete(id)
-    if (this.#waiting.length > 0) this.wake()
+    this.#underWay.remove(id)
+    if (this.#backlog.waiting.length > 0) this.wake()
   }
 
   stop(): void {
@@ -110,7 +98,7 @@ export class Desk {
     if (this.#stopped) return
     try {
       this.#lookedAt = this.#options.now()
-      this.#takeIn()
+      this.#backlog.takeIn()
       this.#dropBeyondBounds()
       this.#carryOut(this.#plan())
     } catch (error) {
@@ -119,43 +107,13 @@ export class Desk {
     }
   }
 
-  #takeIn(): void {
-    const { channel, queue } = this.#options
-    for (;;) {
-      const news = queue.after(channel, this.#lastId, PORTION)
-      for (const { id, time, body } of news) {
-        this.#waiting.push({ id, time, bytes: body.length, facts: factsOf(JSON.parse(body) as SingleNews) })
-        this.#bytes += body.length
-        this.#lastId = id
-      }
-      if (news.length < PORTION) return
-    }
-  }
-
-  /** The oldest goes first: it is the least use to know. */
   #dropBeyondBounds(): void {
-    const {
-      channel,
-      queue,
-      inTransaction,
-      onDropped,
-      mostNews = MOST_NEWS,
-      mostBytes = MOST_BYTES,
-    } = this.#options
-    let count = 0
-    let bytes = this.#bytes
-    while (this.#waiting.length - count > mostNews || bytes > mostBytes)
-      bytes -= this.#waiting[count++]?.bytes ?? 0
-    if (count === 0) return
-    inTransaction(() =>
-      queue.drop(
-        channel,
-        this.#waiting.slice(0, count).map(({ id }) => id),
-      ),
-    )
-    this.#waiting = this.#waiting.slice(count)
-    this.#bytes = bytes
-    onDropped(count)
+    const { channel, queue, inTransaction, onDropped, mostNews, mostBytes } = this.#options
+    const ids = this.#backlog.beyond({ news: mostNews ?? MOST_NEWS, bytes: mostBytes ?? MOST_BYTES })
+    if (ids.length === 0) return
+    inTransaction(() => queue.drop(channel, ids))
+    this.#backlog.remove(new Set(ids))
+    onDropped(ids.length)
   }
 
   #plan(): Decided {
@@ -171,12 +129,12 @@ export class Desk {
     }
     const state = {
       recent: this.#recent,
-      undelivered: this.#undelivered.size,
-      busy: this.#busy,
+      undelivered: this.#underWay.size,
+      busy: this.#underWay,
       dropped,
       held: this.#held,
     }
-    return { ...plan(this.#waiting, state, handling, isSilenced, time), silences, dropped }
+    return { ...plan(this.#backlog.waiting, state, handling, isSilenced, time), silences, dropped }
   }
 
   #carryOut({ messages, silenced, silences, held, lookAgain, dropped }: Decided): void {
@@ -199,8 +157,7 @@ export class Desk {
       })
       const time = now()
       const gone = new Set([...messages.flatMap(({ news }) => news), ...silenced].map(({ id }) => id))
-      this.#waiting = this.#waiting.filter(({ id }) => !gone.has(id))
-      this.#bytes = this.#waiting.reduce((sum, { bytes }) => sum + bytes, 0)
+      this.#backlog.remove(gone)
       for (const { groups, digest } of messages) {
         this.#recent.push({ time, groups, isDigest: digest !== null })
       }
