@@ -26,7 +26,8 @@ export const api: Measurement = {
   about:
     `Requests of wrk over 16 connections, for a second each, against a bare Fastify route that answers the same bytes; ` +
     `the figure is the time for one request. Then ${CLIENTS} clients create and remove exemptions for ${SECONDS} seconds, and ` +
-    'what was acknowledged is held against the listing and the set in the kernel.',
+    'what was acknowledged is held against the listing, the set in the kernel, and git: its latest revision, and one ' +
+    'commit for each change.',
   measure,
 }
 
@@ -36,7 +37,10 @@ async function measure({ folder, progress }: Bench): Promise<Figure[]> {
   const state = join(folder, 'state')
   mkdirSync(directory)
   writeFileSync(join(directory, 'policy.yaml'), POLICY)
-  writeFileSync(config, `policies: { directory: ${directory} }\nstate: { directory: ${state} }\n`)
+  writeFileSync(
+    config,
+    `policies: { directory: ${directory}, history: init }\nstate: { directory: ${state} }\n`,
+  )
   const lab = await openLab()
   try {
     const http = openHttp(lab, lab.gateway)
@@ -50,7 +54,7 @@ async function measure({ folder, progress }: Bench): Promise<Figure[]> {
       figures.push(await against(lab, http, folder, path))
     }
     progress(`${CLIENTS} clients for ${SECONDS} s`)
-    return [...figures, ...(await changes(lab, join(state, 'api.sock')))]
+    return [...figures, ...(await changes(lab, join(state, 'api.sock'), directory))]
   } finally {
     await lab.close()
   }
@@ -104,7 +108,7 @@ async function secondsForOne(lab: Lab, url: string): Promise<number> {
   return 1 / perSecond
 }
 
-async function changes(lab: Lab, socketPath: string): Promise<Figure[]> {
+async function changes(lab: Lab, socketPath: string, directory: string): Promise<Figure[]> {
   const agent = new Agent({ keepAlive: true, maxSockets: CLIENTS })
   const ask = (method: string, path: string, body?: unknown): Promise<{ status: number; text: string }> =>
     new Promise((resolve, reject) => {
@@ -121,12 +125,14 @@ async function changes(lab: Lab, socketPath: string): Promise<Figure[]> {
     })
   const expected = new Map<string, string>()
   const times: number[] = []
+  const subjects: string[] = []
   const deadline = performance.now() + SECONDS * 1_000
   const change = async (method: string, name: string, body?: unknown) => {
     const started = performance.now()
     const { status, text } = await ask(method, `/v1/exemptions/${name}`, body)
     if (status >= 300) throw new Error(`${method} ${name}: ${status} ${text}`)
     times.push(performance.now() - started)
+    subjects.push(`exemption ${name}: ${method === 'PUT' ? 'added' : 'removed'}`)
   }
   await Promise.all(
     Array.from({ length: CLIENTS }, async (_, client) => {
@@ -152,25 +158,49 @@ async function changes(lab: Lab, socketPath: string): Promise<Figure[]> {
   }
   const { stdout } = await lab.exec(lab.gateway, ['nft', 'list', 'set', 'inet', 'egress25', 'exempt4-32'], {})
   const inKernel = [...stdout.matchAll(/\b100\.\d+\.\d+\.\d+\b/g)].map(([address]) => address)
+  const waiting = async () => {
+    const { text } = await ask('GET', '/v1/status')
+    return (JSON.parse(text) as { repository: { waiting: number } }).repository.waiting
+  }
+  // A commit comes from a queue behind the answer.
+  while ((await waiting()) > 0) await new Promise((resolve) => setTimeout(resolve, 100))
   agent.destroy()
+  const inGit = await gitLines(lab, directory, ['ls-tree', '-r', '--name-only', 'HEAD', 'exemptions/'])
+  const committed = await gitLines(lab, directory, ['log', '--format=%s', '--grep=^exemption '])
   const differing = (found: readonly string[], wanted: readonly string[]) => {
     const [there, right] = [new Set(found), new Set(wanted)]
     const twice = found.length - there.size
     const missing = wanted.filter((one) => !there.has(one)).length
     return twice + missing + [...there].filter((one) => !right.has(one)).length
   }
-  const wrong = differing(listed, [...expected.keys()]) + differing(inKernel, [...expected.values()])
+  const names = [...expected.keys()]
+  const wrong =
+    differing(listed, names) +
+    differing(inKernel, [...expected.values()]) +
+    differing(
+      inGit,
+      names.map((name) => `exemptions/${name}.yaml`),
+    ) +
+    differing(committed, subjects)
   return [
     {
-      what: `changes of ${CLIENTS} clients in ${SECONDS} s that are lost, or there twice, in the listing or in the kernel`,
+      what: `changes of ${CLIENTS} clients in ${SECONDS} s that are lost, or there twice, in the listing, the kernel or git`,
       command: 'egress25 --config FILE serve',
       reference: 'all that were acknowledged',
       result: (wrong / times.length) * 100,
       spread: null,
       unit: '%',
-      detail: `${times.length.toLocaleString('en')} changes, ${(times.length / SECONDS).toFixed(0)} a second`,
+      detail: `${times.length.toLocaleString('en')} changes, ${(times.length / SECONDS).toFixed(0)} a second, half of them within ${median(times).toFixed(0)} ms`,
       rounds: 1,
       goal: 0,
     },
   ]
+}
+
+async function gitLines(lab: Lab, directory: string, argv: readonly string[]): Promise<string[]> {
+  const { code, stdout, stderr } = await lab.exec(lab.gateway, ['git', '-C', directory, ...argv], {
+    timeoutMs: 60_000,
+  })
+  if (code !== 0) throw new Error(stderr)
+  return stdout.split('\n').filter((line) => line !== '')
 }
