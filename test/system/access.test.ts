@@ -121,6 +121,52 @@ t.test('tokens and roles', async (t) => {
     t.match(JSON.parse((await by(early.token, make)).text), { name: 'made-once', token: null })
   })
 
+  t.test('an exemption is asked for, and somebody else decides', async (t) => {
+    const tell = (role: string, path: string, body: object) =>
+      by(tokens.get(role)?.token ?? '', {
+        method: 'POST',
+        path: `/v1/exemption-requests${path}`,
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      })
+    const ask = async (name: string) => {
+      const { status, text } = await tell('requester', '', {
+        name,
+        sources: ['100.64.9.77'],
+        reason: 'Mail.',
+        for: '30d',
+      })
+      t.equal(status, 201, text)
+      return (JSON.parse(text) as { id: string }).id
+    }
+    const stateOf = async (id: string) =>
+      JSON.parse((await by(tokens.get('requester')?.token ?? '', get(`/v1/exemption-requests/${id}`))).text)
+        .state
+    const isExempt = async (name: string) =>
+      (await by(early.token, get(`/v1/exemptions/${name}`))).status === 200
+
+    const granted = await ask('granted')
+    t.equal((await tell('requester', `/${granted}/approve`, {})).status, 403)
+    t.equal(await isExempt('granted'), false)
+    t.equal((await tell('operator', `/${granted}/approve`, { reason: 'Known.' })).status, 200)
+    t.equal(await isExempt('granted'), true)
+    t.equal(await stateOf(granted), 'in-force')
+    const again = await tell('operator', `/${granted}/refuse`, {})
+    t.same([again.status, code(again.text)], [409, 'request-decided'])
+    t.equal((await tell('operator', `/${granted}/revoke`, { reason: 'Spam.' })).status, 200)
+    t.equal(await isExempt('granted'), false)
+    t.equal(await stateOf(granted), 'revoked')
+
+    const refused = await ask('refused')
+    t.equal((await tell('operator', `/${refused}/refuse`, { reason: 'No.' })).status, 200)
+    t.equal(await stateOf(refused), 'refused')
+    const withdrawn = await ask('withdrawn')
+    t.equal((await tell('requester', `/${withdrawn}/withdraw`, {})).status, 200)
+    t.equal(await stateOf(withdrawn), 'withdrawn')
+    t.equal(await isExempt('refused'), false)
+    t.equal((await tell('requester', '/0123456789/withdraw', {})).status, 404)
+  })
+
   t.test('one token listens twenty times, and others all the same', async (t) => {
     const open = (role: string) =>
       openStream(join(g.directory, 'api.sock'), {
