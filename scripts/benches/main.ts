@@ -17,6 +17,9 @@ import { thisMachine } from './machine.ts'
 import type { Measurement } from './measurement.ts'
 import { packets } from './packets.ts'
 import { keep, line } from './page.ts'
+import { ears } from './watch/ears.ts'
+import { watch } from './watch/watch.ts'
+import { watchers } from './watch/watchers.ts'
 
 const measurements: readonly Measurement[] = [
   compile,
@@ -24,6 +27,9 @@ const measurements: readonly Measurement[] = [
   change,
   heal,
   packets,
+  watch,
+  ears,
+  watchers,
   alerts,
   history,
   api,

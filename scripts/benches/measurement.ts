@@ -24,7 +24,7 @@ export interface Figure {
   /** What it is held against in the same run; null: an absolute figure. */
   readonly reference: string | null
   readonly result: number
-  readonly unit: '×' | 'MB' | 's' | 'ms' | '%'
+  readonly unit: '×' | 'MB' | 's' | 'ms' | '%' | '/s'
   /** First and third quartile over the rounds; null where the result is a peak. */
   readonly spread: { readonly from: number; readonly to: number } | null
   /** The absolute figures behind it, for orientation: `1.43 s against 3.60 s`. */

@@ -109,7 +109,7 @@ function withUnit(value: number, { unit }: Figure): string {
 }
 
 function digits(unit: Figure['unit']): number {
-  return { '×': 3, s: 2, ms: 1, '%': 0, MB: 0 }[unit]
+  return { '×': 3, s: 2, ms: 1, '%': 0, MB: 0, '/s': 0 }[unit]
 }
 
 function earlier(): Record<string, Result> {
