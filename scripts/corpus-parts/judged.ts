@@ -50,7 +50,7 @@ export function* judgeCorpus(
   for (const host of corpus(options)) yield judgeHost(host, thresholds)
 }
 
-function judgeHost(host: LabelledHost, thresholds: Thresholds): Judged {
+export function judgeHost(host: LabelledHost, thresholds: Thresholds = DEFAULT_THRESHOLDS): Judged {
   let ids = 0
   const detector = new Detector({ thresholds: () => thresholds, newId: () => `i${++ids}` })
   const [right] = RIGHT[host.label]

@@ -1,11 +1,15 @@
 /** Judges both halves of the corpus and writes the tables of docs/detection.md, between their markers. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { SENDER_GROUPS } from '../../src/report/evidence.ts'
 import { judgeCorpus, type KindScore, kindScores, type Score, scores } from './judged.ts'
+import { GROUP_OF, observed, sortObserved } from './sorted.ts'
 import type { Half } from './types.ts'
 
 const PAGE = new URL('../../docs/detection.md', import.meta.url)
 const BEGIN = '<!-- written by scripts/corpus: begin -->\n'
+const SORTED_BEGIN = '<!-- sorting, written by scripts/corpus: begin -->\n'
+const SORTED_END = '<!-- sorting, written by scripts/corpus: end -->'
 const END = '<!-- written by scripts/corpus: end -->'
 const SEEDS: Readonly<Record<Half, number>> = { train: 20_261_126, report: 20_270_101 }
 const START = Date.UTC(2026, 8, 7)
@@ -20,8 +24,43 @@ if (before < 0 || after < before) {
   )
   process.exit(2)
 }
-await writeFile(PAGE, `${page.slice(0, before)}${BEGIN}\n${tables}\n${page.slice(after)}`)
-process.stdout.write(tables)
+const sorting = (['report', 'train'] as const).map(sortingOf).join('\n')
+const written = between(`${page.slice(0, before)}${BEGIN}\n${tables}\n${page.slice(after)}`, sorting)
+await writeFile(PAGE, written)
+process.stdout.write(`${tables}\n${sorting}`)
+
+function between(text: string, table: string): string {
+  const [from, to] = [text.indexOf(SORTED_BEGIN), text.indexOf(SORTED_END)]
+  if (from < 0 || to < from) throw new Error(`docs/detection.md has no ${SORTED_BEGIN.trim()}`)
+  return `${text.slice(0, from)}${SORTED_BEGIN}\n${table}\n${text.slice(to)}`
+}
+
+function sortingOf(half: Half): string {
+  const all = [...observed({ seed: SEEDS[half], half, hosts, start: START })]
+  return [true, false]
+    .map((withNames) => {
+      const { classes, groups } = sortObserved(all, withNames)
+      const rows = [...classes].map(([label, counts]) => {
+        const cells = SENDER_GROUPS.map((group) => percent((counts.get(group) ?? 0) / hosts))
+        return `| ${label} | ${GROUP_OF[label]} | ${cells.join(' | ')} |`
+      })
+      const share = (value: number | null) => (value === null ? '–' : percent(value))
+      return [
+        `The half that is ${half === 'report' ? 'reported' : 'tuned'} on, ${withNames ? 'with' : 'without'} a resolver, ${hosts} hosts of each class:`,
+        '',
+        `| hosts that are | belong to | ${SENDER_GROUPS.join(' | ')} |`,
+        `|---|---|${SENDER_GROUPS.map(() => '---:').join('|')}|`,
+        ...rows,
+        '',
+        '| group | precision | recall |\n|---|---:|---:|',
+        ...groups.map(
+          ({ group, precision, recall }) => `| ${group} | ${share(precision)} | ${share(recall)} |`,
+        ),
+        '',
+      ].join('\n')
+    })
+    .join('\n')
+}
 
 function tablesOf(half: Half): string {
   const all = scores(judgeCorpus({ seed: SEEDS[half], half, hosts, start: START, blocked: true }))

@@ -22,7 +22,7 @@ const PACKAGES = [
   'libjansson4',
 ]
 
-/** With socket buffers as large as the kernel gives to whoever asks, as tcpdump has them. */
+/** With a socket buffer of 32 to 64 MB, which it takes as root whatever net.core.rmem_max says. */
 export async function startUlogd(
   lab: Lab,
   folder: string,
