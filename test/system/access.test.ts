@@ -42,6 +42,7 @@ async function configure(g: Gateway, api: object): Promise<void> {
 
 t.test('tokens and roles', async (t) => {
   const g = await gateway(t)
+  await configure(g, { socket: { mode: '0640', group: 'daemon' } })
   const early = await makeToken(g, 'early', 'admin')
   const service = await g.start()
   const client = openSocketClient(join(g.directory, 'api.sock'))
@@ -51,6 +52,11 @@ t.test('tokens and roles', async (t) => {
     client.ask({ ...question, headers: { ...question.headers, authorization: `Bearer ${token}` } })
   const get = (path: string): Question => ({ method: 'GET', path })
   const code = (text: string) => (JSON.parse(text) as { code: string }).code
+
+  t.test('the socket has the mode and the group that it is to have', async (t) => {
+    const { stdout } = await g.lab.exec(g.lab.gateway, ['stat', '-c', '%a %G', `${g.directory}/api.sock`], {})
+    t.equal(stdout.trim(), '640 daemon')
+  })
 
   t.test('from the first token on, loopback needs one', async (t) => {
     const refused = await g.ask('GET', '/v1/status')
