@@ -105,6 +105,7 @@ t.test('what somebody edits by hand is neither overwritten nor swept along', asy
   )
   await writeFile(file, 'kind: policy\nname: [')
   await desk.put('exemption', 'beta', { sources: ['100.64.12.9'] })
+  await desk.history.recorder.settle()
   t.equal(await desk.controller.differs().catch(({ name }) => name), 'Error', 'it has mistakes')
 
   await git(root, 'checkout', '--', 'policies/residential.yaml')
