@@ -23,6 +23,8 @@ export interface Delivery {
   readonly at: number
   /** What is wrong with its signature; null when it is right. */
   readonly fault: string | null
+  /** What it is known by when it comes twice: the header Idempotency-Key. */
+  readonly key: string
   readonly body: string
 }
 
@@ -52,7 +54,8 @@ function receive({ port, secret }: { port: number; secret: string }): Promise<vo
     const fault = signatureFault(request, body, secret)
     response.statusCode = fault === null ? 204 : 401
     response.end()
-    tell('delivery', { at: Date.now(), fault, body: body.toString() } satisfies Delivery)
+    const key = String(request.headers['idempotency-key'] ?? '')
+    tell('delivery', { at: Date.now(), fault, key, body: body.toString() } satisfies Delivery)
   })
   return new Promise((resolve, reject) => {
     server.once('error', reject)

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { incident, openAlerts, receiver } from '../unit/alert-support.ts'
 import { eventually, startAlertmanager, startPostfix, startRsyslog } from './counterparts.ts'
+import { gateway, until } from './gateway.ts'
 
 /** 10,000 take some minutes; every other one is resolved as well. */
 const INCIDENTS = Number(process.env['EGRESS25_INCIDENTS'] ?? 60)
@@ -15,6 +16,10 @@ const PATIENCE = 60_000 + 100 * INCIDENTS
 /** Mails by what names them: what came twice is there once. */
 const byId = (mails: readonly string[]) =>
   new Map(mails.map((mail) => [/^Message-ID: (.*)$/im.exec(mail)?.[1], mail]))
+interface Known {
+  readonly id: string
+}
+
 const DEAD = ['prometheus', 'logs', 'mail', 'abuse']
 
 t.test('each event once, through every type of channel', { timeout: 2 * PATIENCE }, async (t) => {
@@ -135,4 +140,43 @@ t.test('each event once, through every type of channel', { timeout: 2 * PATIENCE
     'each subscriber has a report of its own',
   )
   t.equal(byId(mails.filter((text) => !isReport(text))).size, expected.all.size)
+})
+
+t.test('the service is killed again and again: every incident is told, and by one key', async (t) => {
+  const g = await gateway(t)
+  const config = JSON.parse(await readFile(g.config, 'utf8'))
+  config.alerts[0].limit = 'none'
+  await writeFile(g.config, JSON.stringify(config))
+  let service = await g.start()
+  for (let round = 0; round < 4; round++) {
+    const bots = [1, 2, 3].map((n) => `100.64.${round}.${n}`)
+    const attempts = bots.flatMap((from) =>
+      Array.from({ length: 40 }, (_, i) => ({ from, to: `198.51.100.${i + 1}`, port: 25 })),
+    )
+    await g.client.connectAll(attempts)
+    // Before the first is written, while some are under way, or after all have arrived.
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 300))
+    await g.stop(service, 'SIGKILL')
+    service = await g.start()
+  }
+  const bodies = () => g.deliveries.map(({ body }) => JSON.parse(body) as { event: string; incident: Known })
+  const incidents = async () => (await g.get('/v1/incidents?limit=100'))['items'] as Known[]
+  const found = await until('every incident at the receiver', async () => {
+    const all = await incidents()
+    const told = new Set(bodies().flatMap(({ event, incident }) => (event === 'opened' ? [incident.id] : [])))
+    return all.length > 0 && all.every(({ id }) => told.has(id)) && all
+  })
+  t.comment(`${found.length} incidents, ${g.deliveries.length} deliveries`)
+  const keys = new Map<string, Set<string>>()
+  for (const { key, body } of g.deliveries) {
+    const { event, incident } = JSON.parse(body)
+    if (event !== 'opened') continue
+    keys.set(incident.id, (keys.get(incident.id) ?? new Set()).add(key))
+  }
+  t.same(
+    [...keys.values()].filter(({ size }) => size !== 1),
+    [],
+    'twice, if at all, by the same key',
+  )
+  t.equal(await g.stop(service), 0)
 })
