@@ -1,6 +1,6 @@
 /**
  * Fills the memory of attempts from what the monitor sees: each attempt as it is told, the kernel's totals each second,
- * and its counters of machines once a minute, when something happened at all.
+ * and its counters of machines once a minute, when something happened at all, or sooner, when much of it was not told.
  */
 import { setImmediate } from 'node:timers/promises'
 import type { LearnedElement } from '../compile/remembered.ts'
@@ -45,6 +45,10 @@ export interface AttemptHistoryOptions {
 const ALLOWED_IPV6_PREFIX = 64
 
 const MINUTE = 60_000
+/** Attempts that were counted and not told, and make a reading worth its while before the minute is over. */
+const MUCH_UNTOLD = 1_000
+/** Milliseconds between readings: what the one before has counted was told by the next, or is lost. */
+const GAP = 10_000
 
 /** Machines looked at before others get their turn. */
 const BATCH = 1_000
@@ -62,6 +66,9 @@ export class AttemptHistory {
   #knowsSources: boolean
   #reading: Promise<void> | null = null
   #readMinute = 0
+  #readAt = Number.NEGATIVE_INFINITY
+  /** Attempts since the last reading that were counted, less those that were told. */
+  #untold = 0
   #isTicking = false
   #isStopping = false
   #written: () => void = () => {}
@@ -85,11 +92,12 @@ export class AttemptHistory {
   /** Reads where the counters of machines stand; to be called before the first attempt is told. */
   async begin(): Promise<void> {
     if (this.#options.controller.inForce === null) return
-    await this.#read(this.#options.now()).catch(this.#options.onUnreadable)
+    await this.#read(Math.floor(this.#options.now() / MINUTE) * MINUTE - 1).catch(this.#options.onUnreadable)
   }
 
   observe(attempt: Attempt): void {
     const allowed = attempt.verdict === 'allow'
+    if (!allowed) this.#untold--
     const length = attempt.source.family === 4 ? 32 : this.#ipv6Prefix(attempt.policy)
     this.log.add(attempt, { source: formatPrefix(truncate(attempt.source, length)), allowed })
   }
@@ -111,6 +119,7 @@ export class AttemptHistory {
       }
       const attempts = before === undefined || packets < before ? packets : packets - before
       if (attempts > 0) this.#readingsDue = 2
+      if (label.verdict !== 'allow') this.#untold += attempts
       this.log.countTotal(key, label, now, attempts, packets)
     }
     this.#knowsTotals = true
@@ -123,11 +132,19 @@ export class AttemptHistory {
     this.#written()
     if (this.#reading !== null || this.log.failure !== null || this.#options.controller.inForce === null)
       return
+    // The clock may have been set back.
+    if (Math.abs(now - this.#readAt) < GAP) return
     const minute = Math.floor(now / MINUTE)
-    if (this.#readingsDue === 0 || minute === this.#readMinute) return
-    this.#readMinute = minute
-    this.#readingsDue--
-    this.#reading = this.#read(now)
+    const isDue = this.#readingsDue > 0 && minute !== this.#readMinute
+    if (!isDue && this.#untold < MUCH_UNTOLD) return
+    if (isDue) {
+      this.#readMinute = minute
+      this.#readingsDue--
+    }
+    this.#readAt = now
+    this.#untold = 0
+    // What was counted by the minute's end counts for the minute that has ended.
+    this.#reading = this.#read(isDue ? minute * MINUTE - 1 : now)
       .catch((error: Error) => {
         this.#readingsDue = 2
         this.#options.onUnreadable(error)
@@ -152,10 +169,9 @@ export class AttemptHistory {
     this.log.finish(this.#options.now())
   }
 
-  /** What was counted counts for the minute that has ended. */
-  async #read(now: number): Promise<void> {
+  /** `time` is the one that what was counted counts for. */
+  async #read(time: number): Promise<void> {
     const { controller } = this.#options
-    const time = Math.floor(now / MINUTE) * MINUTE - 1
     const sets = (controller.inForce?.ruleset.learned ?? []).filter(({ name }) => learnedSet(name) !== null)
     this.log.beginReading()
     for (const { name, size } of sets) {

@@ -719,6 +719,40 @@ t.test('from the kernel to the history', async (t) => {
     await history.stop()
   })
 
+  t.test('when much is not told, counters are read before the minute is over', async (t) => {
+    const kernel = new Kernel()
+    const tallies: Tally[] = []
+    const { history } = kernel.history(join(await folder(t), 'attempts.db'), tallies)
+    await kernel.pass(history, 2)
+    const second = async (seconds: number) => {
+      kernel.now += 1_000 * seconds
+      history.look(TOTALS, kernel.totals)
+      history.tick(kernel.now)
+      await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+    await second(15)
+    kernel.attempt('100.64.0.1', 1_300)
+    for (let i = 0; i < 400; i++) history.observe(attempt(kernel.now, '100.64.0.1'))
+    await second(1)
+    t.equal(tallies.length, 0, 'nearly all was told')
+    kernel.attempt('100.64.0.2', 100)
+    await second(1)
+    t.same(
+      tallies.map(({ machine, attempts }) => [formatPrefix(machine), attempts]),
+      [
+        ['100.64.0.1', 1_300],
+        ['100.64.0.2', 100],
+      ],
+    )
+    kernel.attempt('100.64.0.3', 5_000)
+    for (const seconds of [1, 3, 5]) await second(seconds)
+    t.equal(tallies.length, 2, 'but not again and again')
+    await second(1)
+    t.same(tallies.at(-1)?.attempts, 5_000)
+    t.same(total(kernel, history, '100.64.0.1'), { attempts: 1_300, told: 400, allowed: 0 })
+    await history.stop()
+  })
+
   t.test('exact over withheld events, restarts, kills and failures', async (t) => {
     const path = join(await folder(t), 'attempts.db')
     const kernel = new Kernel()
