@@ -343,6 +343,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   prune()
   const ticking = setInterval(() => {
     events.tick()
+    news.tick()
     alerts.tick(() => monitor.detector.open())
   }, 1_000)
   const pruning = setInterval(prune, PRUNE_INTERVAL)

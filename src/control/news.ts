@@ -27,6 +27,7 @@ import type { ExemptionRequest, RequestEvent } from './exemption-request.ts'
 import { lapseKey, lapseNews, MOST_SOURCES } from './lapse-news.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
+import { LineBudget } from './line-budget.ts'
 import type { MonitorLog } from './monitor.ts'
 import { findingOf, preflightNews, preflightSubject } from './preflight-news.ts'
 import type { TakenBackBy } from './trial.ts'
@@ -45,11 +46,22 @@ export interface NewsOptions {
   readonly alerts: Pick<Alerts, 'leave' | 'leaveIncident' | 'tellStanding' | 'wake'>
 }
 
+/** Attempts in the log, a second. */
+const MOST_LINES = 100
+
 export class News implements MonitorLog {
   readonly #options: NewsOptions
+  readonly #lines = new LineBudget(MOST_LINES)
 
   constructor(options: NewsOptions) {
     this.#options = options
+  }
+
+  /** To be called once a second. */
+  tick(): void {
+    const attempts = this.#lines.takeLeftOut()
+    if (attempts > 0)
+      this.#log.warn({ attempts }, 'more attempts than this log has lines for: the API knows them')
   }
 
   attempt(attempt: Attempt): void {
@@ -67,7 +79,7 @@ export class News implements MonitorLog {
     }
     // What relays and exempt hosts do is their business, and may be very much.
     if (verdict === 'allow') this.#log.debug(body, 'allowed')
-    else this.#log.info(body, 'attempt')
+    else if (this.#lines.take(Date.now())) this.#log.info(body, 'attempt')
     this.#events.publishAttempt(() => body)
   }
 

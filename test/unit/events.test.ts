@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
+import { LineBudget } from '../../src/control/line-budget.ts'
 
 const START = Date.parse('2026-11-24T00:00:00Z')
 
@@ -91,4 +92,17 @@ t.test('listeners are called for each event until they stop', async (t) => {
   stop()
   log.publish('drift', {})
   t.equal(calls, 2)
+})
+
+t.test('a log takes so many lines a second, and knows how many it left out', async (t) => {
+  const lines = new LineBudget(3)
+  const take = (count: number, now: number) =>
+    Array.from({ length: count }, () => lines.take(now)).filter(Boolean).length
+  t.equal(take(2, 1_000), 2)
+  t.equal(take(5, 1_999), 1)
+  t.equal(lines.takeLeftOut(), 4)
+  t.equal(take(4, 2_000), 3)
+  t.equal(take(1, 1_500), 1, 'also when the clock is set back')
+  t.equal(lines.takeLeftOut(), 1)
+  t.equal(lines.takeLeftOut(), 0)
 })
