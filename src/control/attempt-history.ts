@@ -47,6 +47,8 @@ const ALLOWED_IPV6_PREFIX = 64
 const MINUTE = 60_000
 /** Attempts that were counted and not told, and make a reading worth its while before the minute is over. */
 const MUCH_UNTOLD = 1_000
+/** Milliseconds until it is read, should it not have come to its end before: what is read at the end is all of it. */
+const BURST = 5_000
 /** Milliseconds between readings: what the one before has counted was told by the next, or is lost. */
 const GAP = 10_000
 
@@ -69,6 +71,9 @@ export class AttemptHistory {
   #readAt = Number.NEGATIVE_INFINITY
   /** Attempts since the last reading that were counted, less those that were told. */
   #untold = 0
+  /** Since when that is much, and how much it was a second ago. */
+  #muchSince: number | null = null
+  #untoldBefore = 0
   #isTicking = false
   #isStopping = false
   #written: () => void = () => {}
@@ -92,7 +97,11 @@ export class AttemptHistory {
   /** Reads where the counters of machines stand; to be called before the first attempt is told. */
   async begin(): Promise<void> {
     if (this.#options.controller.inForce === null) return
-    await this.#read(Math.floor(this.#options.now() / MINUTE) * MINUTE - 1).catch(this.#options.onUnreadable)
+    this.#readMinute = Math.floor(this.#options.now() / MINUTE)
+    await this.#read(this.#readMinute * MINUTE - 1).catch((error: Error) => {
+      this.#readMinute = 0
+      this.#options.onUnreadable(error)
+    })
   }
 
   observe(attempt: Attempt): void {
@@ -130,19 +139,22 @@ export class AttemptHistory {
     this.#isTicking = true
     this.log.flush(now)
     this.#written()
+    const isUrgent = this.#isUrgent(now)
     if (this.#reading !== null || this.log.failure !== null || this.#options.controller.inForce === null)
       return
     // The clock may have been set back.
     if (Math.abs(now - this.#readAt) < GAP) return
     const minute = Math.floor(now / MINUTE)
     const isDue = this.#readingsDue > 0 && minute !== this.#readMinute
-    if (!isDue && this.#untold < MUCH_UNTOLD) return
+    if (!isDue && !isUrgent) return
     if (isDue) {
       this.#readMinute = minute
       this.#readingsDue--
     }
     this.#readAt = now
     this.#untold = 0
+    this.#untoldBefore = 0
+    this.#muchSince = null
     // What was counted by the minute's end counts for the minute that has ended.
     this.#reading = this.#read(isDue ? minute * MINUTE - 1 : now)
       .catch((error: Error) => {
@@ -152,6 +164,18 @@ export class AttemptHistory {
       .finally(() => {
         this.#reading = null
       })
+  }
+
+  /** Much was counted that nobody told, and it is over, or has gone on for a while. */
+  #isUrgent(now: number): boolean {
+    const before = this.#untoldBefore
+    this.#untoldBefore = this.#untold
+    if (this.#untold < MUCH_UNTOLD) {
+      this.#muchSince = null
+      return false
+    }
+    this.#muchSince ??= now
+    return this.#untold <= before || Math.abs(now - this.#muchSince) >= BURST
   }
 
   /** Takes the count of one machine that somebody asked the kernel for. */
@@ -198,7 +222,8 @@ export class AttemptHistory {
   /** At once, so that as little as possible is counted in between and forgotten with the rest. */
   async #readAndMakeRoom(name: string, size: number) {
     const { readSet, forget, onUnreadable } = this.#options
-    const elements = await readSet(name)
+    // Whoever did most is judged first: in a flood the rest takes a while.
+    const elements = (await readSet(name)).toSorted((one, other) => other.packets - one.packets)
     const light = lightest(elements, size)
     if (light.length === 0) return { elements, forgotten: light }
     try {

@@ -117,10 +117,13 @@ export class Machines {
     settle(machine, time)
     machine.counted += attempts
     machine.countedAt = time
-    if (!isMuch || isHiddenByCount(attempts, flood) || machine.tally.told >= TOLD_SHARE * machine.counted)
-      return []
+    if (!isMuch || isHiddenByCount(attempts, flood)) return []
+    // In a flood a sample is told, by which nobody may stand out of it who does by count.
+    const isTold = machine.tally.told >= TOLD_SHARE * machine.counted
+    if (isTold && (machine.open !== null || !flood.isActive)) return []
     machine.tally.lastSeen = Math.max(machine.tally.lastSeen, time)
-    machine.lost = Math.max(machine.lost, machine.counted - machine.tally.told)
+    // Where most is told, the rest may be under way.
+    if (!isTold) machine.lost = Math.max(machine.lost, machine.counted - machine.tally.told)
     return this.#judged(machine, byCount(attempts, machine, thresholds), false, time)
   }
 

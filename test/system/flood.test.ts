@@ -111,7 +111,7 @@ t.test('floods and exempt hosts', async (t) => {
         return now.attempts > FLOOD + sent - 125 && now
       })
       t.equal(settled.lost, status.events.lost)
-      t.equal(await tracked(), TRACKED, 'the kernel keeps to its bound')
+      t.ok((await tracked()) <= TRACKED, 'the kernel keeps to its bound')
     },
   )
 

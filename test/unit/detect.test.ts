@@ -326,6 +326,20 @@ t.test('a flood from forged addresses is one incident, and who stands out of it 
   t.equal(detector.tick(START + 100_000 + 3_600_000).length, 2)
 })
 
+t.test('in a flood it is the count by which a machine stands out, where only a sample is told', async (t) => {
+  const { spamBot } = DEFAULT_THRESHOLDS
+  const strict = { ...DEFAULT_THRESHOLDS, spamBot: { ...spamBot, connections: 30 } }
+  const { see, detector, attempt } = setUp(undefined, strict)
+  for (let i = 0; i < 10_000; i++)
+    see(`100.${64 + ((i * 7) % 64)}.${(i * 13) % 256}.${(i * 31) % 251}`, '203.0.113.9', i)
+  for (let i = 0; i < 20; i++) see('100.64.9.9', `198.51.100.${i}`, 10_000 + i)
+  const { source: machine } = attempt('100.64.9.9', '203.0.113.1', 0)
+  const count = { machine, allowed: false, policy: 'p', verdict: 'block', time: START + 11_000 } as const
+  const many = (attempts: number) => detector.counted([{ ...count, attempts }])
+  t.same(many(25), [], 'no more than others may have')
+  t.match(many(100), [{ incident: { source: '100.64.9.9', kind: 'spam-bot', evidence: { rule: 'count' } } }])
+})
+
 t.test('what the kernel counted and nobody told is lost, and in the incident', async (t) => {
   const { see, detector, attempt } = setUp()
   for (let i = 0; i < 40; i++) see('100.64.1.2', `203.0.113.${i}`, i)

@@ -735,20 +735,32 @@ t.test('from the kernel to the history', async (t) => {
     for (let i = 0; i < 400; i++) history.observe(attempt(kernel.now, '100.64.0.1'))
     await second(1)
     t.equal(tallies.length, 0, 'nearly all was told')
-    kernel.attempt('100.64.0.2', 100)
+    kernel.attempt('100.64.0.0', 100)
+    await second(1)
+    t.equal(tallies.length, 0, 'it may go on')
     await second(1)
     t.same(
       tallies.map(({ machine, attempts }) => [formatPrefix(machine), attempts]),
       [
         ['100.64.0.1', 1_300],
-        ['100.64.0.2', 100],
+        ['100.64.0.0', 100],
       ],
+      'who did most comes first',
     )
     kernel.attempt('100.64.0.3', 5_000)
     for (const seconds of [1, 3, 5]) await second(seconds)
     t.equal(tallies.length, 2, 'but not again and again')
     await second(1)
     t.same(tallies.at(-1)?.attempts, 5_000)
+    await second(10)
+    for (let seconds = 0; seconds < 5; seconds++) {
+      kernel.attempt('100.64.0.3', 2_000)
+      await second(1)
+    }
+    t.equal(tallies.length, 3, 'what goes on')
+    kernel.attempt('100.64.0.3', 2_000)
+    await second(1)
+    t.same(tallies.at(-1)?.attempts, 12_000, 'is not waited for too long')
     t.same(total(kernel, history, '100.64.0.1'), { attempts: 1_300, told: 400, allowed: 0 })
     await history.stop()
   })

@@ -14,7 +14,7 @@ import { LIMITS, type Watcher, type Watching } from './watcher.ts'
 const PACKETS = 100_000
 const REAL = 20
 /** Milliseconds: so long nothing new, and it is through with what it was told; and the longest that anybody waits for it. */
-const STILL = 4_000
+const STILL = 12_000
 const PATIENCE = 150_000
 
 export const watchers: Measurement = {
@@ -26,9 +26,8 @@ export const watchers: Measurement = {
     `within ${LIMITS.seconds / 60} minutes. fail2ban and CrowdSec read the lines of a kernel log, as ulogd2 writes them: ` +
     'the kernel itself logs nothing for network namespaces unless the whole machine is told to, and drops what its own ' +
     'buffer has no room for. Attempts seen are, of egress25, those that the kernel counted for it; of the others, those ' +
-    'that they say they have read and understood. The whole flood lasts about half a second, and egress25 judges what it is ' +
-    'told meanwhile, a sample: whether 250 attempts of a machine stand out of it is a matter of luck (in another run it ' +
-    'found all 20). Machines that go on are found, as the flood above shows.',
+    'that they say they have read and understood. The whole flood lasts about half a second, of which egress25 is told a ' +
+    'sample; whom that does not show, the exact counters of the kernel do, which it reads when such a burst is over.',
   measure,
 }
 
