@@ -8,7 +8,7 @@ import type { Total, TotalOf } from '../compile/ruleset.ts'
 import { governingPolicy, verdictOf } from '../policy/decide.ts'
 import { formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
 import type { AttemptLog } from '../store/attempts.ts'
-import type { Label } from '../store/attempts-pending.ts'
+import { type Label, machineKey } from '../store/attempts-pending.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { lightest } from '../watch/lightest.ts'
 import { learnedSet, learnedSetOf, SourceCounters, type SourceDelta } from '../watch/source-counters.ts'
@@ -66,6 +66,8 @@ export class AttemptHistory {
   /** What the counters stand at says nothing as long as nobody knows where they stood before. */
   #knowsTotals: boolean
   #knowsSources: boolean
+  /** What an earlier run was told of machines, and had not read in their counters yet. */
+  readonly #toldBefore = new Map<string, number>()
   #reading: Promise<void> | null = null
   #readMinute = 0
   #readAt = Number.NEGATIVE_INFINITY
@@ -89,8 +91,9 @@ export class AttemptHistory {
     this.#totals = new Map(totals ?? [])
     this.#knowsTotals = totals !== null
     this.#knowsSources = totals !== null
-    for (const { machine, allowed, kernel } of machines) {
+    for (const { machine, source, allowed, kernel, balance } of machines) {
       if (kernel !== null) this.#counters.remember(machine, allowed, kernel)
+      if (balance < 0) this.#toldBefore.set(machineKey({ source, allowed }), -balance)
     }
   }
 
@@ -254,20 +257,24 @@ export class AttemptHistory {
   }
 
   #take(deltas: readonly SourceDelta[], time: number): void {
-    const tallies = deltas.map((delta): Tally => {
+    const tallies = deltas.flatMap((delta): Tally[] => {
       const label = this.#labelOfMachine(delta)
       this.log.count(delta, time, label)
-      const { machine, allowed, attempts } = delta
-      return {
-        machine,
-        allowed,
-        policy: label?.policy ?? null,
-        verdict: label?.verdict ?? 'block',
-        attempts,
-        time,
-      }
+      const { machine, allowed } = delta
+      const attempts = this.#unknownOf(delta)
+      if (attempts === 0) return []
+      const { policy = null, verdict = 'block' } = label ?? {}
+      return [{ machine, allowed, policy, verdict, attempts, time }]
     })
     if (tallies.length > 0) this.#options.onTally?.(tallies)
+  }
+
+  /** Of what was counted, that of which no earlier run was told. */
+  #unknownOf(delta: SourceDelta): number {
+    const key = machineKey(delta)
+    const before = this.#toldBefore.get(key) ?? 0
+    this.#toldBefore.delete(key)
+    return Math.max(0, delta.attempts - before)
   }
 
   /** For machines of which nothing was told. */

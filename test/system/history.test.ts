@@ -174,6 +174,28 @@ t.test('a history of real packets', async (t) => {
     await exactly(g, '100.64.7.8', 2)
   })
 
+  await t.test('killed: an incident counts nothing twice', async (t) => {
+    const bot = '100.64.8.1'
+    const incident = async () =>
+      (
+        (await g.get('/v1/incidents?limit=100')) as { items: { source: string; attempts: number }[] }
+      ).items.find(({ source }) => source === bot)
+    await g.client.connectAll(
+      Array.from({ length: 45 }, (_, i) => ({ from: bot, to: `198.51.100.${i + 1}`, port: 25 })),
+    )
+    await until('45', async () => (await incident())?.attempts === 45)
+    // The last second before a kill may be forgotten.
+    await new Promise((resolve) => setTimeout(resolve, 2_000))
+    await g.stop(service, 'SIGKILL')
+    service = await g.start()
+    await tryOften(g, bot, 5)
+    await exactly(g, bot, 50)
+    await until('50', async () => ((await incident())?.attempts ?? 0) >= 50)
+    // What is not told some seconds after it was counted is taken for lost.
+    await new Promise((resolve) => setTimeout(resolve, 7_000))
+    t.equal((await incident())?.attempts, 50)
+  })
+
   await t.test('a damaged file costs the history, and nothing else', async (t) => {
     t.equal(await g.stop(service), 0)
     await writeFile(join(g.directory, 'state/attempts.db'), Buffer.alloc(20_000, 7))
@@ -182,7 +204,7 @@ t.test('a history of real packets', async (t) => {
     service = await g.start()
     t.equal(await lines(g, 'the memory of attempts was set aside'), 1)
     t.ok((await readdir(join(g.directory, 'state'))).includes('attempts.db.damaged'))
-    t.equal(((await g.get('/v1/incidents')) as { items: unknown[] }).items.length, 1)
+    t.equal(((await g.get('/v1/incidents')) as { items: unknown[] }).items.length, 2)
     await tryOften(g, '100.64.7.9', 4)
     await exactly(g, '100.64.7.9', 4)
     t.equal((await sourceOf(g, BOT)).attempts, 750, 'the kernel still knows')

@@ -800,9 +800,11 @@ t.test('from the kernel to the history', async (t) => {
     history.log.close()
     kernel.attempt('100.64.0.1', 10)
     kernel.now += 10 * MINUTE
-    history = kernel.history(path).history
+    const news: Tally[] = []
+    history = kernel.history(path, news).history
     await kernel.pass(history, 3)
     t.equal(total(kernel, history, '100.64.0.1').attempts, 19)
+    t.match(news, [{ attempts: 11 }], 'what the run before was told of is no news')
     t.equal(sumOf(history.log, 'all', 'hour', START, kernel.now).attempts, 21)
 
     kernel.broken = true
