@@ -76,6 +76,8 @@ mount -t tmpfs tmpfs usr/lib/systemd/system-generators
 mkdir -p .around
 pivot_root . .around
 umount -l /.around
+# As container managers leave it for systemd: what is mounted for credentials must reach all.
+mount --make-rshared /
 exec env -i container=test PATH=/usr/sbin:/usr/bin \\
   setpriv --bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog \\
   /lib/systemd/systemd --log-target=journal --unit=test.target

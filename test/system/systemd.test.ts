@@ -30,6 +30,13 @@ const POLICY = `kind: policy
 name: residential
 networks: [100.64.0.0/10, "2001:db8:100::/40"]
 `
+const SECRET = 'a secret of the NOC'
+const ALERTS = `alerts:
+  - name: noc
+    type: webhook
+    url: http://127.0.0.1:7099/
+    secret_file: /run/credentials/egress25.service/noc
+`
 const BLOCKED = { from: '100.64.1.2', to: '203.0.113.9', port: 25 }
 const BLOCKED6 = { from: '2001:db8:100::2', to: '2001:db8:ffff::9', port: 25 }
 const SUBMISSION = { ...BLOCKED, port: 587 }
@@ -323,10 +330,14 @@ t.test('on a machine that runs systemd', async (t) => {
   t.test('the service starts, confined', async (t) => {
     await machine.mustRun(['find', '/etc/egress25/policies', '-mindepth', '1', '-delete'])
     await write('/etc/egress25/policies/policy.yaml', POLICY)
+    await write('/etc/egress25/secrets/noc', SECRET)
+    await machine.mustRun(['chmod', '-R', 'go=', '/etc/egress25/secrets'])
     await write(
       '/etc/systemd/system/egress25.service.d/test.conf',
-      '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n',
+      '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\nLoadCredential=noc:/etc/egress25/secrets/noc\n',
     )
+    const config = '/etc/egress25/egress25.yaml'
+    await write(config, `${await machine.mustRun(['cat', config])}\n${ALERTS}`)
     t.equal(await client.connect(BLOCKED), 'connected')
     await machine.mustRun(['systemctl', 'enable', '--now', 'egress25-boot', 'egress25'])
     await closed(t, 'ready means in force')
@@ -373,6 +384,10 @@ t.test('on a machine that runs systemd', async (t) => {
     const page = await http.ask('GET', 'http://127.0.0.1:7025/dashboard/page.js')
     t.same([page.status, page.headers['content-type']], [200, 'text/javascript; charset=utf-8'])
     t.equal(await client.connect(BLOCKED), 'connected')
+    const told: string[] = []
+    await http.receive(7099, SECRET, ({ body }) => told.push(JSON.parse(body).event))
+    await machine.mustRun(['egress25', 'alerts', 'test', 'noc'])
+    t.same(told, ['test'], 'signed with a credential that only root can read')
     await machine.mustRun(['rm', '/etc/egress25/policies/exemptions/acme.yaml'])
     await machine.mustRun(['systemctl', 'reload', 'egress25'])
     await until('the reload', async () => (await client.connect(BLOCKED)) === 'reset')

@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
+import { pauseAfter } from '../../src/alerts/back-off.ts'
 import { compose } from '../../src/alerts/compose.ts'
 import { Desk } from '../../src/alerts/desk.ts'
 import type { Handling } from '../../src/alerts/handling.ts'
@@ -294,6 +295,13 @@ const MISTAKES = `texts:
       {{kinds}}
       {{#kinds}}{{kind}} {{machines}} {{source}}{{/kinds}}
 `
+
+t.test('pauses between tries double up to five minutes, and no two gateways keep step', async (t) => {
+  const pauses = (random: number) =>
+    [1, 2, 3, 10, 11, 1_000].map((failures) => pauseAfter(failures, () => random))
+  t.same(pauses(0), [250, 500, 1_000, 128_000, 150_000, 150_000])
+  t.same(pauses(1), [500, 1_000, 2_000, 256_000, 300_000, 300_000])
+})
 
 t.test('texts', async (t) => {
   const MONTH = 30 * 86_400_000
