@@ -143,7 +143,7 @@ export class Monitor {
       onEnd: (reason, restartIn) => log.deaf(reason, restartIn),
     })
     this.#changes = startChangeMonitor({
-      isOurs: (pid) => this.#options.enforcer.isOurs(pid),
+      own: this.#options.enforcer.own,
       generation: this.#options.generation,
       onForeignChange: (change) => void this.#hearOf(change),
       onMissed: () => void this.#missed(),

@@ -10,6 +10,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Generation } from './generation.ts'
 import { NftEventDecoder } from './nft-events.ts'
+import type { OwnChanges } from './own-changes.ts'
 import { programEnvironment } from './process.ts'
 
 export interface ForeignChange {
@@ -26,8 +27,7 @@ export type Damage = 'rules' | 'everything'
 export interface ChangeMonitorOptions {
   /** Is told of each transaction. */
   readonly generation: Generation
-  /** Whether a process is one that we started. */
-  readonly isOurs: (pid: number) => boolean
+  readonly own: OwnChanges
   readonly onForeignChange: (change: ForeignChange) => void
   /** There were changes while nobody listened, to our table or to others. */
   readonly onMissed: () => void
@@ -59,7 +59,7 @@ const LOOKS = 3
 const SETTLE = 100
 
 export function startChangeMonitor(options: ChangeMonitorOptions): ChangeMonitor {
-  const { generation, isOurs, onForeignChange, onMissed, onEnd } = options
+  const { generation, own, onForeignChange, onMissed, onEnd } = options
   let child: ChildProcess | null = null
   let timer: NodeJS.Timeout | null = null
   let stopped = false
@@ -75,7 +75,7 @@ export function startChangeMonitor(options: ChangeMonitorOptions): ChangeMonitor
     process_.stdout.on('data', (bytes: Buffer) => {
       try {
         for (const { pid, program, what, rulesOnly } of decoder.decode(bytes)) {
-          if (isOurs(pid)) continue
+          if (own.claim(pid, program)) continue
           generation.doubt()
           onForeignChange({ pid, program, what, damage: rulesOnly ? 'rules' : 'everything' })
         }
@@ -86,6 +86,7 @@ export function startChangeMonitor(options: ChangeMonitorOptions): ChangeMonitor
     })
     process_.stderr.on('data', (words: Buffer) => {
       if (!words.includes(LISTENING)) return
+      own.forgetUnheard()
       void hasMissed(generation).then((missed) => {
         if (missed && child === process_) onMissed()
       })

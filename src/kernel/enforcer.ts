@@ -22,6 +22,7 @@ import type { Generation } from './generation.ts'
 import { KernelError } from './kernel-error.ts'
 import { waitForFolder, withLock } from './lock.ts'
 import type { KernelState, Nft } from './nft.ts'
+import type { OwnChanges } from './own-changes.ts'
 
 /** How a ruleset came into force. */
 export interface Applied {
@@ -170,9 +171,9 @@ export class Enforcer {
     this.#inForce = null
   }
 
-  /** Whether a process is one that changes the kernel for us. */
-  isOurs(pid: number): boolean {
-    return this.#nft.isOurs(pid)
+  /** Which of the announced transactions are ours. */
+  get own(): OwnChanges {
+    return this.#nft.own
   }
 
   /** Attempts counted by the kernel for a machine; 0 when it has made none lately. @throws KernelError */

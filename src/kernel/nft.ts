@@ -5,6 +5,7 @@ import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
 import { LockedError } from './lock.ts'
 import { endOf, requireNft } from './nft-version.ts'
+import { OwnChanges } from './own-changes.ts'
 import { ProcessError, type ProcessResult, type ProcessRunner } from './process.ts'
 
 /** What our table says of itself. */
@@ -32,8 +33,8 @@ export interface Nft {
   readCounter(set: string, address: string): Promise<number | null>
   /** Every element of a learned set of counters; none when there is no such set. @throws KernelError */
   readLearned(set: string): Promise<readonly LearnedElement[]>
-  /** Whether a process is an nft that was started here to change something. */
-  isOurs(pid: number): boolean
+  /** Which of the announced transactions were sent from here. */
+  readonly own: OwnChanges
 }
 
 /** A million elements take some seconds on a quiet machine, and a gateway is not always quiet. */
@@ -45,17 +46,9 @@ const NOT_ITS_TURN = 75
 /** With which flock(1) ends when it cannot lock (sysexits.h), of itself and not by nft. */
 const CANNOT_LOCK = 64
 
-/** Ids of processes are used again, but not so soon. */
-const REMEMBERED_PIDS = 1_000
-
 /** The timeouts are in milliseconds, for changing and for reading. */
 export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
-  const ours = new Set<number>()
-  const onStart = (pid: number) => {
-    ours.add(pid)
-    const [oldest] = ours
-    if (ours.size > REMEMBERED_PIDS && oldest !== undefined) ours.delete(oldest)
-  }
+  const own = new OwnChanges()
   /** Whether the nft at hand has been found to do; looked at again whenever it fails: it may be another one by then. */
   let isChecked = false
   const nft = async (
@@ -66,14 +59,25 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
   ): Promise<ProcessResult> => {
     if (!isChecked) await requireNft(run)
     const [program = 'nft', ...rest] = [...before, 'nft', ...args]
+    let changing: number | null = null
+    const onStart = (pid: number) => {
+      changing = pid
+      own.begin(pid)
+    }
+    const ended = (changed: boolean) => {
+      if (changing !== null) own.end(changing, changed)
+    }
     try {
       const result = await run([program, ...rest], {
         timeout,
         ...(input === undefined ? {} : { input, onStart }),
       })
+      ended(result.code === 0)
       isChecked = result.code === 0 || isAbsent(result)
       return result
     } catch (error) {
+      // It may have changed something before it was ended.
+      ended(true)
       isChecked = false
       if (!(error instanceof ProcessError)) throw error
       if (error.fault === 'missing') {
@@ -94,7 +98,7 @@ export function openNft(run: ProcessRunner, timeouts = TIMEOUTS): Nft {
     throw refusal(result)
   }
   return {
-    isOurs: (pid) => ours.has(pid),
+    own,
     async apply(script, folder = null) {
       const send = (before: readonly string[]) => nft(['-f', '-'], timeouts.apply, script, before)
       const result = await (folder === null ? send([]) : send([...IN_TURN, folder]))

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import { NftEventDecoder } from '../../src/kernel/nft-events.ts'
+import { OwnChanges } from '../../src/kernel/own-changes.ts'
 import { formatPrefix } from '../../src/policy/prefix.ts'
 import { decodeAttempt } from '../../src/watch/decode-attempt.ts'
 import { LossMeter } from '../../src/watch/loss.ts'
@@ -239,6 +240,35 @@ t.test('changes of nf_tables, as the kernel announces them', async (t) => {
       }),
     )
   })
+  t.test('whose a transaction is', async (t) => {
+    const machine = new OwnChanges('pid:[4026531836]')
+    machine.begin(7)
+    machine.end(7, true)
+    t.same([machine.claim(8, 'nft'), machine.claim(7, 'nft'), machine.claim(7, 'nft')], [false, true, true])
+
+    let now = 0
+    const container = new OwnChanges('pid:[4026532000]', () => now)
+    t.equal(container.claim(4_711, 'nft'), false, 'nothing was sent')
+    container.begin(7)
+    t.equal(container.claim(4_711, 'firewalld'), false)
+    t.equal(container.claim(4_711, 'nft'), true, 'heard of before its end')
+    container.end(7, true)
+    t.equal(container.claim(4_712, 'nft'), false, 'one beyond')
+    container.begin(8)
+    container.end(8, false)
+    t.equal(container.claim(4_713, 'nft'), false, 'it has failed')
+    container.begin(9)
+    container.end(9, true)
+    now = 3_000
+    t.equal(container.claim(4_714, 'nft'), false, 'never heard of')
+    container.begin(10)
+    container.end(10, true)
+    container.forgetUnheard()
+    container.begin(11)
+    t.equal(container.claim(4_715, 'nft'), true)
+    t.equal(container.claim(4_716, 'nft'), false, 'that of 10 was before anybody listened')
+  })
+
   t.test('anything else ends it, or is passed over', async () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
