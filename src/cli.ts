@@ -7,6 +7,7 @@ import { KernelError } from './kernel/kernel-error.ts'
 import { DirectoryError } from './policy/files.ts'
 import { addAlertCommands } from './program/alerts.ts'
 import { addExemptCommands } from './program/exempt.ts'
+import { addHistoryCommands } from './program/history.ts'
 import { addMachineCommands } from './program/machines.ts'
 import type { Shell } from './program/shell.ts'
 import { VERSION } from './version.ts'
@@ -136,6 +137,7 @@ command('report', 'say who would be blocked if policies that observe enforced, a
 const shell: Shell = { program, common, finish: (status) => (exit = status) }
 addMachineCommands(shell)
 addExemptCommands(shell)
+addHistoryCommands(shell)
 addAlertCommands(shell)
 
 const token = program.command('token').description('say who may use the API')

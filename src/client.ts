@@ -15,6 +15,8 @@ import { ConfigError } from './config.ts'
 export interface Answer {
   readonly status: number
   readonly body: unknown
+  /** The version of the document that was answered. */
+  readonly etag: string | null
 }
 
 /** One of the service's events. */
@@ -52,7 +54,8 @@ export async function callService(
   response.setEncoding('utf8')
   let text = ''
   for await (const chunk of response) text += chunk
-  return { status: response.statusCode ?? 0, body: text === '' ? null : JSON.parse(text) }
+  const { statusCode = 0, headers: answered } = response
+  return { status: statusCode, body: text === '' ? null : JSON.parse(text), etag: answered.etag ?? null }
 }
 
 /**

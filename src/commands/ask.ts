@@ -16,6 +16,9 @@ export interface Question {
   readonly headers?: Readonly<Record<string, string>>
 }
 
+/** What the service answered, with the version of a document; or how the command ends. */
+export type Answered<Body> = { readonly body: Body; readonly etag: string | null } | { readonly exit: Exit }
+
 /**
  * Asks the service that the configuration names. What it refuses is told, and the exit status for that answered.
  * @throws UnreachableError when no service runs, ConfigError
@@ -23,11 +26,37 @@ export interface Question {
 export async function ask<Body>(
   { json, config }: Common,
   { method = 'GET', path, body, headers = {} }: Question,
-): Promise<{ readonly body: Body } | { readonly exit: Exit }> {
+): Promise<Answered<Body>> {
   const { listen } = await readConfig(config)
   const answer = await callService(listen, method, path, body, headers)
-  if (answer.status < 300) return { body: answer.body as Body }
+  if (answer.status < 300) return { body: answer.body as Body, etag: answer.etag }
   return { exit: complainOfProblem(answer.status, answer.body, { json }) }
+}
+
+/**
+ * Asks for all pages of a list, one after the other.
+ * @throws UnreachableError when no service runs, ConfigError
+ */
+export async function askForAll<Item>(
+  common: Common,
+  path: string,
+  values: Readonly<Record<string, string | undefined>> = {},
+): Promise<Answered<{ readonly items: Item[]; readonly next: null }>> {
+  const items: Item[] = []
+  for (let cursor: string | undefined; ; ) {
+    const answer = await ask<{ items: Item[]; next: string | null }>(common, {
+      path: `${path}${query({ ...values, limit: '1000', cursor })}`,
+    })
+    if ('exit' in answer) return answer
+    items.push(...answer.body.items)
+    if (answer.body.next === null) return { body: { items, next: null }, etag: null }
+    cursor = answer.body.next
+  }
+}
+
+/** Why somebody changes something, for the history; headers are no UTF-8. */
+export function reasonHeader(reason: string | undefined): Readonly<Record<string, string>> {
+  return reason === undefined ? {} : { 'egress25-reason': encodeURIComponent(reason) }
 }
 
 /** `?a=1&b=2` of what is there. */

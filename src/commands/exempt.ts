@@ -15,11 +15,12 @@ import {
   putChange,
 } from '../control/document-change.ts'
 import { stageChange } from '../control/stage-change.ts'
+import type { Diagnostic } from '../policy/diagnostic.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
 import type { ExemptionDocument } from '../policy/schema.ts'
-import { ask, type Common } from './ask.ts'
+import { ask, askForAll, type Common, reasonHeader } from './ask.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { ago, type Column, coloured, printRows, visible, wantsJson } from './table.ts'
 
@@ -32,10 +33,21 @@ export interface AddOptions extends Common {
   readonly reason?: string
   readonly owner?: string
   readonly ticket?: string
+  /** Although a host has an open incident; says why with `reason`. */
+  readonly overrideIncident?: boolean
+}
+
+export interface ExtendOptions extends Common {
+  readonly for?: string
+  readonly until?: string
+  readonly reason?: string
+  readonly overrideIncident?: boolean
 }
 
 const ROUTE = '/v1/exemptions'
 const LONGEST_NAME = 48
+
+const pathOf = (name: string) => `${ROUTE}/${encodeURIComponent(name)}`
 
 /** @throws ConfigError */
 export async function addExemption(sources: readonly string[], options: AddOptions): Promise<Exit> {
@@ -44,15 +56,7 @@ export async function addExemption(sources: readonly string[], options: AddOptio
   const expires = endOf(options, Date.now())
   const written = exemptionFields(sources, options, expires)
   try {
-    const headers = { 'if-none-match': '*' }
-    const answer = await ask<ExemptionDocument>(
-      { json, config },
-      { method: 'PUT', path: `${ROUTE}/${encodeURIComponent(name)}`, body: written, headers },
-    )
-    if ('exit' in answer) return answer.exit
-    if (json) printJson(answer.body)
-    else print(`in force: exemption ${name}${expires === null ? '' : `, until ${expires}`}`)
-    return EXIT.done
+    return await put({ json, config }, name, written, { 'if-none-match': '*' }, options)
   } catch (error) {
     if (!(error instanceof UnreachableError)) throw error
   }
@@ -66,10 +70,55 @@ export async function addExemption(sources: readonly string[], options: AddOptio
   })
 }
 
-export async function revokeExemption(name: string, { json, config }: Common): Promise<Exit> {
+/** Gives an exemption another end, and leaves the rest of it as it is. @throws ConfigError, UnreachableError */
+export async function extendExemption(name: string, options: ExtendOptions): Promise<Exit> {
+  const { json, config } = options
+  const expires = endOf(options, Date.now())
+  if (expires === null) throw new ConfigError('say how long, with --for 30d or --until 2026-12-31T00:00:00Z')
+  const found = await ask<ExemptionDocument>({ json, config }, { path: pathOf(name) })
+  if ('exit' in found) return found.exit
+  const { kind: _kind, name: _name, ...rest } = found.body
+  return put({ json, config }, name, { ...rest, expires }, { 'if-match': found.etag ?? '' }, options)
+}
+
+async function put(
+  common: Common,
+  name: string,
+  body: object,
+  precondition: Readonly<Record<string, string>>,
+  { reason, overrideIncident }: Pick<ExtendOptions, 'reason' | 'overrideIncident'>,
+): Promise<Exit> {
+  const answer = await ask<ExemptionDocument>(common, {
+    method: 'PUT',
+    path: `${pathOf(name)}${overrideIncident === true ? '?override_incident=true' : ''}`,
+    body,
+    headers: { ...precondition, ...reasonHeader(reason) },
+  })
+  if ('exit' in answer) return answer.exit
+  if (common.json) printJson(answer.body)
+  else {
+    const { expires } = answer.body
+    print(`in force: exemption ${name}, ${expires === undefined ? 'without an end' : `until ${expires}`}`)
+    await tellWarnings(common, name)
+  }
+  return EXIT.done
+}
+
+/** An exemption that does nothing is in force, too; whoever made it should hear of it. */
+async function tellWarnings(common: Common, name: string): Promise<void> {
+  const answer = await ask<{ warnings: readonly Diagnostic[] }>(common, { path: '/v1/status' })
+  if ('exit' in answer) return
+  const meant = new RegExp(`exemption ${name}(?![a-z0-9-])`)
+  for (const { message } of answer.body.warnings) if (meant.test(message)) complain(`egress25: ${message}`)
+}
+
+export async function revokeExemption(
+  name: string,
+  { json, config, reason }: Common & { readonly reason?: string },
+): Promise<Exit> {
   try {
-    const path = `${ROUTE}/${encodeURIComponent(name)}`
-    const answer = await ask<null>({ json, config }, { method: 'DELETE', path })
+    const headers = reasonHeader(reason)
+    const answer = await ask<null>({ json, config }, { method: 'DELETE', path: pathOf(name), headers })
     if ('exit' in answer) return answer.exit
     if (!json) print(`revoked: exemption ${name}; its connections end with their next packet`)
     return EXIT.done
@@ -85,14 +134,23 @@ export async function revokeExemption(name: string, { json, config }: Common): P
 }
 
 export async function listExemptions(common: Common): Promise<Exit> {
-  const answer = await ask<{ items: ExemptionDocument[] }>(common, { path: `${ROUTE}?limit=1000` })
+  const answer = await askForAll<ExemptionDocument>(common, ROUTE).catch(
+    filesInstead(common, (items) => ({ body: { items, next: null } })),
+  )
   if ('exit' in answer) return answer.exit
   printRows(answer.body, COLUMNS, { json: common.json, none: 'no exemptions' })
   return EXIT.done
 }
 
 export async function showExemption(name: string, common: Common): Promise<Exit> {
-  const answer = await ask<ExemptionDocument>(common, { path: `${ROUTE}/${encodeURIComponent(name)}` })
+  const answer = await ask<ExemptionDocument>(common, { path: pathOf(name) }).catch(
+    filesInstead(common, (items) => {
+      const body = items.find((one) => one.name === name)
+      if (body !== undefined) return { body }
+      complain(`egress25: there is no exemption ${name}`)
+      return { exit: EXIT.no }
+    }),
+  )
   if ('exit' in answer) return answer.exit
   if (wantsJson(common)) printJson(answer.body)
   else {
@@ -103,6 +161,19 @@ export async function showExemption(name: string, common: Common): Promise<Exit>
     }
   }
   return EXIT.done
+}
+
+/** Without the service the files say what is to be, which is said. */
+function filesInstead<Found>({ config }: Common, find: (items: ExemptionDocument[]) => Found) {
+  return async (error: unknown): Promise<Found> => {
+    if (!(error instanceof UnreachableError)) throw error
+    const { policyDirectory, compile } = await readConfig(config)
+    const { outsideInterfaces } = compile
+    const { documents } = await loadPolicies(policyDirectory, { now: Date.now(), outsideInterfaces })
+    complain(`egress25: no service runs; this is what the files in ${policyDirectory} say`)
+    const items = documents.flatMap(({ document }) => (document.kind === 'exemption' ? [document] : []))
+    return find(items.sort((a, b) => (a.name < b.name ? -1 : 1)))
+  }
 }
 
 /** Changes a file as the service would: only when the policies stay sound and their tests pass. */
@@ -169,7 +240,7 @@ export function exemptionFields(
 }
 
 /** `--for 30d` counts from now. @throws ConfigError */
-function endOf({ for: span, until }: AddOptions, now: number): string | null {
+function endOf({ for: span, until }: Pick<AddOptions, 'for' | 'until'>, now: number): string | null {
   if (span !== undefined && until !== undefined) throw new ConfigError('--for and --until exclude each other')
   if (span === undefined) return until ?? null
   const milliseconds = parseDuration(span)

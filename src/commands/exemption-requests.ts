@@ -1,6 +1,7 @@
-/** `egress25 exempt request|requests|approve|refuse`: exemptions that one asks for, and another decides on. */
+/** `egress25 exempt request|requests|approve|refuse|withdraw`: exemptions that one asks for, and another decides on. */
 
-import { ask, type Common, query } from './ask.ts'
+import { ConfigError } from '../config.ts'
+import { ask, askForAll, type Common } from './ask.ts'
 import { type AddOptions, exemptionFields } from './exempt.ts'
 import { EXIT, type Exit, print, printJson } from './outcome.ts'
 import { ago, type Column, printRows, wantsJson } from './table.ts'
@@ -13,7 +14,8 @@ interface Request {
   readonly state: string
   readonly exemption: { readonly name: string; readonly sources: readonly string[]; readonly ticket?: string }
   readonly requested: { readonly by: string; readonly at: string; readonly reason: string | null }
-  readonly incidents: readonly unknown[]
+  /** Open ones of its hosts. */
+  readonly incidents: readonly { readonly id: string }[]
 }
 
 /** Asks for what `exempt add` would do. `--for` counts from the approval. */
@@ -31,9 +33,7 @@ export async function listRequests({
   state,
   ...common
 }: Common & { readonly state?: string }): Promise<Exit> {
-  const answer = await ask<{ items: Request[] }>(common, {
-    path: `${ROUTE}${query({ state, limit: '1000' })}`,
-  })
+  const answer = await askForAll<Request>(common, ROUTE, { state })
   if ('exit' in answer) return answer.exit
   printRows(answer.body, COLUMNS, { json: common.json, none: 'no requests' })
   return EXIT.done
@@ -47,9 +47,11 @@ export interface DecideOptions extends Common {
 
 export async function decideRequest(
   id: string,
-  decision: 'approve' | 'refuse',
+  decision: 'approve' | 'refuse' | 'withdraw',
   { json, config, reason, overrideIncident }: DecideOptions,
 ): Promise<Exit> {
+  if (!/^[0-9a-f]{10}$/.test(id))
+    throw new ConfigError(`${id} is no id of a request; egress25 exempt requests lists them`)
   const body = {
     ...(reason === undefined ? {} : { reason }),
     ...(overrideIncident === true ? { override_incident: true } : {}),
@@ -77,7 +79,7 @@ const COLUMNS: readonly Column<Request>[] = [
   { title: 'asked by', text: ({ requested }) => `${requested.by}, ${ago(requested.at, Date.now())}` },
   {
     title: 'against it',
-    text: ({ incidents }) => (incidents.length === 0 ? '' : `${incidents.length} open incidents`),
+    text: ({ incidents }) => incidents.map(({ id }) => id).join(' '),
     style: () => 'red',
   },
   { title: 'reason', text: ({ requested }) => requested.reason ?? '' },

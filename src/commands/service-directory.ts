@@ -5,6 +5,7 @@ import { callService } from '../client.ts'
 import type { Config } from '../config.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
 import { complain, complainOf, EXIT, type Exit, printJson } from './outcome.ts'
+import { visible } from './table.ts'
 
 /**
  * Whether a directory is the one that the running service enforces; says so when it is not.
@@ -19,15 +20,47 @@ export async function isServed(directory: string | null, { listen }: Config): Pr
   return false
 }
 
+/** What a problem may have besides its sentence. */
+interface Problem {
+  readonly code?: string
+  readonly detail?: string
+  readonly diagnostics?: readonly Diagnostic[]
+  readonly errors?: readonly { readonly pointer: string; readonly message: string }[]
+  readonly failures?: readonly {
+    readonly test: string
+    readonly file: string
+    readonly line: number
+    readonly expected: string
+    readonly found: { readonly verdict: string }
+  }[]
+  readonly incidents?: readonly { readonly id: string; readonly source: string; readonly summary: string }[]
+}
+
+/** What helps where the service cannot know who reads its answer. */
+const HINTS: Readonly<Record<string, string>> = {
+  unauthenticated: 'EGRESS25_TOKEN_FILE names the file with the token; root needs none at the socket',
+  'open-incident': 'if it is to be exempt all the same: --override-incident --reason WHY',
+  'four-eyes': 'egress25 exempt requests lists what waits for somebody',
+  'precondition-failed': 'egress25 exempt show says how it is; exempt extend gives it another end',
+}
+
 /** Shows a problem (RFC 9457) that the service answered with. */
 export function complainOfProblem(status: number, body: unknown, { json }: { json: boolean }): Exit {
-  const problem = body as { code?: string; detail?: string; diagnostics?: Diagnostic[] } | null
+  const problem = (body ?? {}) as Problem
+  const { code = '', detail = `the service answered ${status}` } = problem
   if (json) printJson(body)
   else {
-    complainOf(problem?.diagnostics ?? [])
-    complain(`egress25: ${problem?.detail ?? `the service answered ${status}`}`)
+    complainOf(problem.diagnostics ?? [])
+    complain(`egress25: ${detail}`)
+    for (const { pointer, message } of problem.errors ?? [])
+      if (!detail.endsWith(message)) complain(`  ${pointer}: ${message}`)
+    for (const { test, file, line, expected, found } of problem.failures ?? [])
+      complain(`  ${file}:${line}: the test ${test} would fail: ${found.verdict}, not ${expected}`)
+    for (const { id, source, summary } of problem.incidents ?? [])
+      complain(`  ${id}: ${source}: ${visible(summary)}`)
+    if (HINTS[code] !== undefined) complain(`  ${HINTS[code]}`)
   }
-  return problem?.code === 'kernel-refused' ? EXIT.kernel : EXIT.no
+  return code === 'kernel-refused' ? EXIT.kernel : EXIT.no
 }
 
 /** The path without links; one that does not exist is told of when it is read. */

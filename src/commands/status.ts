@@ -17,7 +17,20 @@ interface Status {
   readonly pending?: { readonly seconds_left: number } | null
   readonly held?: { readonly id: string } | null
   readonly refused?: { readonly reason: string } | null
+  readonly exemption_requests?: { readonly waiting: number }
+  readonly repository?: Repository
   readonly preflight?: readonly { readonly code: string; readonly message: string }[]
+}
+
+interface Repository {
+  /** Why there is no history; null: there is. */
+  readonly reason: string | null
+  readonly branch: string | null
+  readonly revision: string | null
+  readonly waiting: number
+  readonly failure: string | null
+  readonly edited: { readonly state: string; readonly files: readonly { readonly path: string }[] }
+  readonly remote: { readonly state: string; readonly branch: string; readonly reason: string | null } | null
 }
 
 export async function status(common: Common): Promise<Exit> {
@@ -42,6 +55,8 @@ function lines({
   held = null,
   refused = null,
   preflight = [],
+  exemption_requests: requests = { waiting: 0 },
+  repository,
 }: Status): [string, string, Style | null][] {
   const list = (counts: Readonly<Record<string, number>>) =>
     Object.entries(counts)
@@ -67,6 +82,9 @@ function lines({
     ],
     ['incidents', Object.keys(open).length === 0 ? 'none open' : list(open), null],
   ]
+  if (repository?.reason === null) rows.push(...historyRows(repository))
+  if (requests.waiting > 0)
+    rows.push(['requests', `${requests.waiting} wait for a decision: egress25 exempt requests`, 'yellow'])
   if (pending !== null) {
     rows.push([
       'PENDING',
@@ -82,5 +100,33 @@ function lines({
     rows.push(['REFUSED', `${refused.reason}; egress25 check says more`, 'yellow'])
   }
   for (const { code, message } of preflight) rows.push(['WARNING', `${code}: ${message}`, 'yellow'])
+  return rows
+}
+
+function historyRows({
+  branch,
+  revision,
+  waiting,
+  failure,
+  edited,
+  remote,
+}: Repository): [string, string, Style | null][] {
+  const at = `${branch ?? 'no branch'} at ${revision?.slice(0, 10) ?? 'no commit'}`
+  const rows: [string, string, Style | null][] = [
+    [
+      'history',
+      `${at}${waiting > 0 ? `, ${waiting} changes wait to be committed` : ''}${failure === null ? '' : `: ${failure}`}`,
+      failure === null ? null : 'red',
+    ],
+  ]
+  if (edited.state !== 'in-force') {
+    const files = edited.files.map(({ path }) => path).join(', ')
+    rows.push(['EDITED', `${files || 'files'} by hand: ${edited.state}`, 'yellow'])
+  }
+  if (remote !== null) {
+    const { state, branch: theirs, reason } = remote
+    const style = state === 'in-step' ? null : state === 'unknown' ? 'dim' : 'red'
+    rows.push(['remote', `${theirs}: ${state}${reason === null ? '' : ` (${reason})`}`, style])
+  }
   return rows
 }

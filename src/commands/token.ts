@@ -9,6 +9,7 @@ import { TokenExistsError, TokenStore, TooManyTokensError } from '../store/token
 import { localCaller } from './local-caller.ts'
 import { complain, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { complainOfProblem } from './service-directory.ts'
+import { ago, type Column, printRows } from './table.ts'
 
 interface Options {
   readonly json: boolean
@@ -57,18 +58,20 @@ export async function listTokens({ json, config: file }: Options): Promise<Exit>
     json,
   )
   if ('exit' in found) return found.exit
-  const { items } = found.body as { items: Body[] }
-  if (json) printJson(found.body)
-  else {
-    for (const { id, name, role, expires, in_force, last_used } of items) {
-      const state = in_force ? `until ${expires}` : 'no longer in force'
-      print(
-        `${id}  ${name}  ${role}  ${state}  ${last_used === null ? 'never used' : `last used ${last_used}`}`,
-      )
-    }
-  }
+  printRows(found.body as { items: Body[] }, COLUMNS, { json, none: 'no tokens' })
   return EXIT.done
 }
+
+const COLUMNS: readonly Column<Body>[] = [
+  { title: 'id', text: ({ id }) => id },
+  { title: 'name', text: ({ name }) => name, style: ({ in_force }) => (in_force ? 'bold' : 'dim') },
+  { title: 'role', text: ({ role }) => role },
+  { title: 'in force', text: ({ in_force, expires }) => (in_force ? `until ${expires}` : 'no longer') },
+  {
+    title: 'last used',
+    text: ({ last_used }) => (last_used === null ? 'never' : ago(last_used, Date.now())),
+  },
+]
 
 export async function revokeToken(id: string, { json, config: file }: Options): Promise<Exit> {
   const done = await throughService(

@@ -1,5 +1,5 @@
 /** Subcommands about exemptions. */
-import type { AddOptions } from '../commands/exempt.ts'
+import type { AddOptions, ExtendOptions } from '../commands/exempt.ts'
 import type { DecideOptions } from '../commands/exemption-requests.ts'
 import { type Given, type Shell, subcommand } from './shell.ts'
 
@@ -16,12 +16,21 @@ export function addExemptCommands({ program, common, finish }: Shell): void {
       .option('--reason <text>', 'why')
       .option('--owner <text>', 'who answers for it')
       .option('--ticket <text>', 'where it was asked for')
-  described('add <source...>', 'exempt a machine or network').action(
-    async (sources: string[], options: Given<AddOptions>) => {
+  described('add <source...>', 'exempt a machine or network')
+    .option('--override-incident', 'although a host has an open incident')
+    .action(async (sources: string[], options: Given<AddOptions>) => {
       const { addExemption } = await import('../commands/exempt.ts')
       finish(await addExemption(sources, { ...options, ...common(options) }))
-    },
-  )
+    })
+  subcommand(exempt, 'extend <name>', 'give an exemption another end')
+    .option('--for <duration>', 'from now on: 12h, 30d')
+    .option('--until <time>', 'until then (RFC 3339)')
+    .option('--reason <text>', 'why')
+    .option('--override-incident', 'although a host has an open incident')
+    .action(async (name: string, options: Given<ExtendOptions>) => {
+      const { extendExemption } = await import('../commands/exempt.ts')
+      finish(await extendExemption(name, { ...options, ...common(options) }))
+    })
   described('request <source...>', 'ask for an exemption, which somebody else decides on').action(
     async (sources: string[], options: Given<AddOptions>) => {
       const { requestExemption } = await import('../commands/exemption-requests.ts')
@@ -35,7 +44,7 @@ export function addExemptCommands({ program, common, finish }: Shell): void {
       const { listRequests } = await import('../commands/exemption-requests.ts')
       finish(await listRequests({ ...options, ...common(options) }))
     })
-  for (const decision of ['approve', 'refuse'] as const) {
+  for (const decision of ['approve', 'refuse', 'withdraw'] as const) {
     const one = subcommand(exempt, `${decision} <id>`, `${decision} what was asked for`).option(
       '--reason <text>',
       'why',
@@ -59,12 +68,12 @@ export function addExemptCommands({ program, common, finish }: Shell): void {
     },
   )
 
-  subcommand(exempt, 'revoke <name>', 'end an exemption at once').action(
-    async (name: string, options: { json?: boolean }) => {
+  subcommand(exempt, 'revoke <name>', 'end an exemption at once')
+    .option('--reason <text>', 'why')
+    .action(async (name: string, options: { json?: boolean; reason?: string }) => {
       const { revokeExemption } = await import('../commands/exempt.ts')
-      finish(await revokeExemption(name, common(options)))
-    },
-  )
+      finish(await revokeExemption(name, { ...options, ...common(options) }))
+    })
 }
 
 function gather(value: string, before: string[] = []): string[] {

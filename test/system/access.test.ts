@@ -202,7 +202,11 @@ t.test('tokens and roles', async (t) => {
     t.match(await g.egress25('token', 'revoke', '000000000000'), { code: 1 })
     const short = await makeToken(g, 'short', 'viewer', '1s')
     await until('its end', async () => (await by(short.token, get('/v1/status'))).status !== 200, 30_000)
-    t.match(await g.egress25('token', 'list'), { code: 0, stdout: /short {2}viewer {2}no longer in force/ })
+    const { items } = JSON.parse((await g.egress25('token', 'list')).stdout)
+    t.match(
+      items.filter(({ name }: { name: string }) => name === 'short'),
+      [{ role: 'viewer', in_force: false }],
+    )
   })
 
   t.test('changes and refusals are told, and secrets are not', async (t) => {

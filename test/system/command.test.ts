@@ -26,6 +26,9 @@ function onTerminal(g: Gateway, args: readonly string[], columns = 100, rows = 3
 
 t.test('with the service', async (t) => {
   const g = await gateway(t)
+  const settings = JSON.parse(await readFile(g.config, 'utf8'))
+  settings.policies.history = 'init'
+  await writeFile(g.config, JSON.stringify(settings))
   await g.start()
   const attempts = Array.from({ length: 40 }, (_, i) => ({
     from: BOT,
@@ -129,9 +132,38 @@ t.test('with the service', async (t) => {
       code: 1,
       stderr: /host bits|mistakes/,
     })
-    t.equal((await g.egress25('exempt', 'revoke', 'host-100-64-12-7')).code, 0)
+    t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7'), { code: 2, stderr: /--for/ })
+    t.equal((await g.egress25('exempt', 'extend', 'none', '--for', '1h')).code, 1)
+    t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7', '--for', '60d'), { code: 0 })
+    const extended = await json('exempt', 'show', 'host-100-64-12-7')
+    t.match(extended, { ticket: 'NOC-4711', reason }, 'the rest stays')
+    t.ok(Date.parse(extended.expires) > Date.parse(expires))
+    t.equal(await g.client.connect(way), 'connected')
+    const revoke = ['exempt', 'revoke', 'host-100-64-12-7', '--reason', 'Nicht mehr nötig.']
+    t.equal((await g.egress25(...revoke)).code, 0)
     t.equal(await g.client.connect(way), 'reset')
+    const useless = await g.egress25('exempt', 'add', '8.8.8.8')
+    t.match(useless, { code: 0, stderr: /no policy governs/ }, 'what does nothing says so')
     t.equal((await g.egress25('exempt', 'revoke', 'host-100-64-12-7')).code, 1)
+  })
+
+  t.test('the history, and the way back', async (t) => {
+    const { items } = await json('history', '--path', 'exemptions/host-100-64-12-7.yaml')
+    t.match(items, [
+      { subject: /removed/, reason: 'Nicht mehr nötig.' },
+      { subject: /changed/, reason: null },
+      { subject: /added/, reason: 'A mail server of its own.' },
+    ])
+    const [{ revision }] = items
+    t.match(await json('history', 'show', revision.slice(0, 10)), { revision, diff: /-ticket: NOC-4711/ })
+    const reverted = await json('history', 'revert', revision, '--reason', 'It was.')
+    t.match(reverted, { reverts: revision, reason: 'It was.' })
+    t.match(await json('history', 'show'), { revision: reverted.revision })
+    t.equal(await g.client.connect({ from: HOST, to: '203.0.113.9', port: 25 }), 'connected')
+    t.equal((await g.egress25('exempt', 'revoke', 'host-100-64-12-7')).code, 0)
+    t.match(await g.egress25('history', 'show', 'yesterday'), { code: 2, stderr: /no revision/ })
+    t.equal((await g.egress25('history', 'revert', '0123456')).code, 1)
+    t.match(await g.egress25('pull'), { code: 1, stderr: /policies.remote/ })
   })
 
   t.test('an exemption that is asked for, and decided on', async (t) => {
@@ -149,6 +181,9 @@ t.test('with the service', async (t) => {
     t.match(await json('exempt', 'approve', id, '--reason', 'as agreed'), { state: 'expiring' })
     t.equal(await g.client.connect({ from: '100.64.12.8', to: '203.0.113.9', port: 25 }), 'connected')
     t.equal((await g.egress25('exempt', 'refuse', id)).code, 1, 'too late')
+    t.match(await g.egress25('exempt', 'approve', 'x'), { code: 2, stderr: /exempt requests/ })
+    const other = await json('exempt', 'request', '100.64.12.9')
+    t.match(await json('exempt', 'withdraw', other.id), { state: 'withdrawn' })
   })
 
   t.test('on a terminal: tables, with colours unless somebody minds', async (t) => {
@@ -209,7 +244,13 @@ t.test('without the service: files, that an apply brings into force', async (t) 
   t.equal((await g.egress25('exempt', 'revoke', 'host-100-64-12-7')).code, 0)
   t.equal((await g.egress25('apply')).code, 0)
   t.equal(await g.client.connect({ from: HOST, to: '203.0.113.9', port: 25 }), 'reset')
-  for (const args of [['incidents'], ['sources'], ['exempt', 'list'], ['watch']]) {
+  t.match(await g.egress25('exempt', 'list'), {
+    code: 0,
+    stdout: '{"items":[],"next":null}\n',
+    stderr: /files/,
+  })
+  t.equal((await g.egress25('exempt', 'show', 'none')).code, 1)
+  for (const args of [['incidents'], ['sources'], ['history'], ['watch']]) {
     t.match(await g.egress25(...args), { code: 4, stderr: /does not answer/ }, args.join(' '))
   }
 })
@@ -244,7 +285,7 @@ _egress25; printf '%s\\n' "\${COMPREPLY[@]}"`
     }
     t.same((await offered('exempt', '')).filter((word) => /^[a-z]+$/.test(word)).slice(0, 2), [
       'add',
-      'request',
+      'extend',
     ])
     t.same(await offered('incidents', 'ack'), ['acknowledge'])
     t.same(await offered('exempt', 'add', '--re'), ['--reason'])
