@@ -52,7 +52,10 @@ export const StatusSchema = object(
       total: Count,
       by_policy: Type.Array(object({ policy: Name, verdict: oneOf(VERDICTS), attempts: Count })),
     }),
-    events: object({ listening: Type.Boolean(), received: Count, lost: Count }),
+    events: object(
+      { listening: Type.Boolean(), received: Count, lost: Count },
+      { description: 'since the service started: attempts known in detail, and by their number alone' },
+    ),
     incidents: object({ open: counts(INCIDENT_KINDS) }),
     subscribers: Type.Array(SubscriberSourceSchema),
     alerts: object({

@@ -74,7 +74,11 @@ function lines({
       ruleset === null ? 'NONE IN FORCE' : `${list(documents ?? {})}; applied ${ruleset.applied}`,
       ruleset === null ? 'red' : null,
     ],
-    ['attempts', `${attempts.total} counted, ${events.received} known in detail, ${events.lost} lost`, null],
+    [
+      'attempts',
+      `${attempts.total} counted; since the service started ${events.received} known in detail, ${events.lost} not`,
+      null,
+    ],
     [
       'listening',
       events.listening ? 'yes' : 'NO: attempts are counted, but not known in detail',
