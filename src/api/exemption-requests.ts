@@ -144,7 +144,7 @@ export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expirin
         querystring: ListQuery,
         response: { 200: pageOf(ExemptionRequestSchema, 'a page of requests') },
       },
-      config: { access: 'requester' },
+      config: { access: 'any' },
     },
     ({ query, caller }) => {
       const limit = limitOf(query)
@@ -180,7 +180,7 @@ export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expirin
         params: IdParams,
         response: { 200: ExemptionRequestSchema },
       },
-      config: { access: 'requester', problems: ['not-found'] },
+      config: { access: 'any', problems: ['not-found'] },
     },
     ({ params: { id }, caller }) => body(requests.get(id, caller)),
   )

@@ -37,6 +37,11 @@ const PROBLEMS: readonly ProblemCode[] = [
   'kernel-refused',
 ]
 
+const WebhookBody = Type.Unsafe<unknown>({
+  description: 'whatever the forge says; what is new is asked of the remote itself',
+  examples: [{ ref: 'refs/heads/main' }],
+})
+
 /** Seconds by which the time in a signature may be off. */
 const TOLERANCE = 300
 
@@ -73,7 +78,7 @@ export const pullRoutes: Routes<Context> = (app, { repository, policies }) => {
           tags: ['history'],
           response: { 202: object({ accepted: Type.Literal(true) }) },
         },
-        config: { access: 'public', problems: ['no-history', 'unauthenticated'] },
+        config: { access: 'public', body: WebhookBody, problems: ['no-history', 'unauthenticated'] },
       },
       async ({ headers, body }, reply) => {
         const { webhookSecret } = repository

@@ -15,8 +15,8 @@ import type { Static, TSchema } from 'typebox'
 import type { Role } from '../control/caller.ts'
 import type { ProblemCode } from './problem.ts'
 
-/** The least role that a route asks for; `public`: whoever can connect. */
-export type Access = Role | 'public'
+/** The least role that a route asks for; `any`: whatever role somebody has; `public`: whoever can connect. */
+export type Access = Role | 'any' | 'public'
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -118,8 +118,12 @@ export class Git {
   }
 }
 
+/** What follows the cause, whatever that was; and what ssh draws around its warnings. */
+const EMPTY_WORDS =
+  /^(\s*|hint:.*|@.*|Please make sure you have the correct access rights|and the repository exists\.)$/
+
 /** What git complains of, short and on one line. */
 function firstLines(text: string): string {
-  const lines = text.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('hint:'))
+  const lines = text.split(/\r?\n/).filter((line) => !EMPTY_WORDS.test(line))
   return lines.slice(-3).join('; ').slice(0, 500)
 }

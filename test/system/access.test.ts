@@ -4,16 +4,21 @@ import { join } from 'node:path'
 import t from 'tap'
 import { Contract } from './contract.ts'
 import { COMMAND, type Gateway, gateway, until } from './gateway.ts'
-import { openSocketClient, openStream, type Question } from './socket-client.ts'
+import { openRaw, openSocketClient, openStream, type Question } from './socket-client.ts'
 
 const ROLES = ['viewer', 'operator', 'admin', 'requester'] as const
 /** Whose role is enough for a route that names one. */
 const ENOUGH: Readonly<Record<string, readonly string[]>> = {
+  any: ROLES,
   viewer: ['viewer', 'operator', 'admin'],
   requester: ['requester', 'operator', 'admin'],
   operator: ['operator', 'admin'],
   admin: ['admin'],
 }
+
+/** Of one caller in a minute; more than the tests of roles need. */
+const MOST_REQUESTS = 400
+const MOST_CONNECTIONS = 64
 
 interface Made {
   readonly id: string
@@ -42,7 +47,10 @@ async function configure(g: Gateway, api: object): Promise<void> {
 
 t.test('tokens and roles', async (t) => {
   const g = await gateway(t)
-  await configure(g, { socket: { mode: '0640', group: 'daemon' } })
+  await configure(g, {
+    socket: { mode: '0640', group: 'daemon' },
+    limits: { requests: MOST_REQUESTS, failed_logins: 10, connections: MOST_CONNECTIONS },
+  })
   const early = await makeToken(g, 'early', 'admin')
   const service = await g.start()
   const client = openSocketClient(join(g.directory, 'api.sock'))
@@ -52,6 +60,9 @@ t.test('tokens and roles', async (t) => {
     client.ask({ ...question, headers: { ...question.headers, authorization: `Bearer ${token}` } })
   const get = (path: string): Question => ({ method: 'GET', path })
   const code = (text: string) => (JSON.parse(text) as { code: string }).code
+  // Asked at the end what became of it: that takes the service a while.
+  const socketPath = join(g.directory, 'api.sock')
+  const dawdler = openRaw(socketPath, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n')
 
   t.test('the socket has the mode and the group that it is to have', async (t) => {
     const { stdout } = await g.lab.exec(g.lab.gateway, ['stat', '-c', '%a %G', `${g.directory}/api.sock`], {})
@@ -230,6 +241,40 @@ t.test('tokens and roles', async (t) => {
       t.equal(log.includes(secret), false, 'not in the log')
       t.equal(database.includes(secret), false, 'not in the database')
     }
+  })
+
+  t.test('more connections than there may be are not taken', async (t) => {
+    const open = Array.from({ length: 2 * MOST_CONNECTIONS }, () => openRaw(socketPath, ''))
+    await until('refusals', async () => open.filter((one) => one.isOver()).length >= MOST_CONNECTIONS)
+    t.ok(open.filter((one) => !one.isOver()).length <= MOST_CONNECTIONS)
+    for (const one of open) one.close()
+    await until('room again', async () => {
+      const answer = await client.ask(get('/healthz')).catch(() => null)
+      return answer?.status === 200
+    })
+  })
+
+  t.test('who asks too often is told to wait, and nobody else', async (t) => {
+    const often = async (token: string, most: number) => {
+      for (let asked = 0; asked < most; asked++) {
+        const answer = await by(token, get('/v1/exemption-requests'))
+        if (answer.status === 429) return answer
+      }
+      return null
+    }
+    // A minute may begin anew meanwhile.
+    const slowed = await often(tokens.get('requester')?.token ?? '', 3 * MOST_REQUESTS)
+    t.equal(slowed === null ? null : code(slowed.text), 'too-many-requests')
+    t.match(slowed?.headers['retry-after'], /^[1-9]\d*$/)
+    t.equal((await by(early.token, get('/v1/status'))).status, 200)
+    const guessed = await often(`egress25_000000000000_${'b'.repeat(43)}`, 40)
+    t.equal(guessed === null ? null : code(guessed.text), 'too-many-requests')
+    t.match(guessed?.headers['retry-after'], /^[1-9]\d*$/)
+    t.equal((await by(early.token, get('/v1/status'))).status, 200, 'right tokens pass all the same')
+  })
+
+  t.test('who never ends its request is cut', async () => {
+    await until('it', async () => dawdler.isOver())
   })
 
   t.test('after all of it', async (t) => t.equal(await g.stop(service), 0))

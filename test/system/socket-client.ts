@@ -1,5 +1,6 @@
 /** Requests over a unix socket, which is the same in every network namespace: any method, any head, any body. */
 import { Agent, request } from 'node:http'
+import { connect } from 'node:net'
 import type { Answer } from '../../scripts/lab/http.ts'
 
 export interface Question {
@@ -42,6 +43,22 @@ export function openStream(socketPath: string, { method, path, headers = {} }: Q
     outgoing.on('error', reject)
     outgoing.end()
   })
+}
+
+/** A connection on which nothing is said but what is given. */
+export interface Raw {
+  /** Whether the other side has ended it. */
+  isOver(): boolean
+  close(): void
+}
+
+export function openRaw(socketPath: string, said: string): Raw {
+  const socket = connect({ path: socketPath })
+  let isOver = false
+  for (const event of ['close', 'end', 'error']) socket.on(event, () => (isOver = true))
+  socket.on('connect', () => socket.write(said))
+  socket.resume()
+  return { isOver: () => isOver, close: () => socket.destroy() }
 }
 
 export interface SocketClient {

@@ -1,8 +1,17 @@
 /** The log of events: bounded, resumable, and the same for whoever reads it, fast or slow. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { mock } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import fc from 'fast-check'
+import { fastify } from 'fastify'
 import t from 'tap'
+import { eventRoutes } from '../../src/api/events.ts'
+import { type Api, addRoutes, type TypeBoxProvider } from '../../src/api/route.ts'
 import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
 import { LineBudget } from '../../src/control/line-budget.ts'
+import { directory } from './support.ts'
 
 const START = Date.parse('2026-11-24T00:00:00Z')
 
@@ -105,4 +114,44 @@ t.test('a log takes so many lines a second, and knows how many it left out', asy
   t.equal(take(1, 1_500), 1, 'also when the clock is set back')
   t.equal(lines.takeLeftOut(), 1)
   t.equal(lines.takeLeftOut(), 0)
+})
+
+t.test('who does not read is cut after some signs of life; who reads is not', async (t) => {
+  const events = new EventLog({ now: Date.now })
+  const app = fastify().withTypeProvider<TypeBoxProvider>() as unknown as Api
+  app.decorateRequest('identity', null)
+  app.addHook('onRequest', async (request) => {
+    request.identity = { name: 'somebody', role: 'viewer', by: 'place', tokenId: null }
+  })
+  await addRoutes(app, eventRoutes, { events, isStill: () => true })
+  const path = join(await directory(t), 'api.sock')
+  await app.listen({ path })
+  t.teardown(() => app.close())
+  const theirs = new Map<Socket, Socket>()
+  const open = async () => {
+    const arrived = once(app.server, 'connection')
+    const socket = connect({ path, onread: { buffer: Buffer.alloc(65_536), callback: () => true } })
+    theirs.set(socket, (await arrived)[0] as Socket)
+    return socket
+  }
+  // The service's clock: an interval that is not real stands still otherwise.
+  mock.timers.enable({ apis: ['setInterval'] })
+  t.teardown(() => mock.timers.reset())
+  const deaf = await open()
+  const eager = await open()
+  for (const socket of [deaf, eager]) {
+    t.teardown(() => socket.destroy())
+    socket.write('GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  }
+  await wait(100)
+  deaf.pause()
+  const isOver = (socket: Socket) => theirs.get(socket)?.destroyed === true
+  const words = 'x'.repeat(20_000)
+  for (let sign = 0; sign < 100 && !isOver(deaf); sign++) {
+    for (let event = 0; event < 20; event++) events.publish('apply', { words })
+    await wait(20)
+    mock.timers.tick(15_000)
+  }
+  t.ok(isOver(deaf))
+  t.notOk(isOver(eager))
 })

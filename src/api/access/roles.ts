@@ -2,12 +2,12 @@
 import type { Role } from '../../control/caller.ts'
 import type { Access } from '../route.ts'
 
-/** Requesters ask for exemptions and see their own: nothing that viewers see. */
+/** Requesters ask for exemptions and see their own requests; viewers see all, and ask for nothing. */
 const INCLUDES: Readonly<Record<Role, readonly Access[]>> = {
-  requester: ['public', 'requester'],
-  viewer: ['public', 'viewer'],
-  operator: ['public', 'viewer', 'requester', 'operator'],
-  admin: ['public', 'viewer', 'requester', 'operator', 'admin'],
+  requester: ['public', 'any', 'requester'],
+  viewer: ['public', 'any', 'viewer'],
+  operator: ['public', 'any', 'viewer', 'requester', 'operator'],
+  admin: ['public', 'any', 'viewer', 'requester', 'operator', 'admin'],
 }
 
 export function may(role: Role, access: Access): boolean {
