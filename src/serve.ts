@@ -255,6 +255,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     lapses,
     leads: config.exemptions.announce,
     alerts,
+    repository,
   })
   const { promise: ready, resolve: setReady } = Promise.withResolvers<void>()
   // The sockets first: a second instance fails here, before it has touched anything.

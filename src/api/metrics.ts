@@ -6,12 +6,14 @@ import type { Lead } from '../config/exemptions.ts'
 import type { Controller } from '../control/controller.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
 import type { Monitor } from '../control/monitor.ts'
+import type { PolicyRepository } from '../control/policy-repository.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { KINDS } from '../policy/schema.ts'
 import { VERSION } from '../version.ts'
 import { createAlertMetrics } from './alert-metrics.ts'
+import { createHistoryMetrics } from './history-metrics.ts'
 
 export interface Metrics extends AlertMetrics {
   readonly contentType: string
@@ -33,11 +35,12 @@ export interface Measured {
   readonly lapses: Pick<LapseWatch, 'ending'>
   readonly leads: readonly Lead[]
   readonly alerts: { status(): readonly ChannelStatus[] }
+  readonly repository: Pick<PolicyRepository, 'measured'>
 }
 
 export function createMetrics(
   monitor: Monitor,
-  { controller, preflight, lapses, leads, alerts }: Measured,
+  { controller, preflight, lapses, leads, alerts, repository }: Measured,
 ): Metrics {
   const registry = new Registry()
   // Memory, processor time and the event loop of the service itself, under the names that everybody knows.
@@ -158,6 +161,7 @@ export function createMetrics(
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
     registers,
   })
+  createHistoryMetrics(registry, repository)
   const alertMetrics = createAlertMetrics(registry, alerts)
   return {
     contentType: registry.contentType,

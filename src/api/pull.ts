@@ -2,6 +2,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { Type } from 'typebox'
 import { remoteBody } from '../control/policy-repository.ts'
+import { SYNC_STATES } from '../history/sync.ts'
 import type { Context } from './context.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
 import type { Routes } from './route.ts'
@@ -11,7 +12,7 @@ export const RemoteSchema = object(
   {
     url: Text,
     branch: Text,
-    state: oneOf(['unknown', 'in-step', 'refused', 'diverged', 'edited-by-hand', 'unreachable']),
+    state: oneOf(SYNC_STATES),
     looked: nullable(Time),
     revision: nullable(Type.String({ description: 'of the remote' })),
     ahead: Type.Integer({ minimum: 0, description: 'commits here that the remote does not have' }),

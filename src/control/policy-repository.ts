@@ -103,6 +103,27 @@ export class PolicyRepository {
     if (opened.history !== null) await opened.history.recorder.stop(PATIENCE)
   }
 
+  /** For metrics: numbers and fixed words alone. */
+  get measured() {
+    const { opened } = this.#options
+    const { waiting, failure } = opened.history?.recorder.status ?? { waiting: 0, failure: null }
+    const sync = this.#sync
+    return {
+      waiting,
+      failed: failure !== null,
+      edited: this.#watch?.found.state ?? 'in-force',
+      remote:
+        sync === null
+          ? null
+          : {
+              branch: sync.remote.config.branch,
+              state: sync.status.state,
+              ahead: sync.status.ahead,
+              inStepAt: sync.inStepAt,
+            },
+    }
+  }
+
   /** For the status: everything about it in one object. */
   body() {
     const { opened, config } = this.#options

@@ -38,7 +38,15 @@ export interface SyncOptions {
 }
 
 /** `refused`: the remote's head does not pass; `diverged`: both sides changed the same. */
-export type SyncState = 'unknown' | 'in-step' | 'refused' | 'diverged' | 'edited-by-hand' | 'unreachable'
+export const SYNC_STATES = [
+  'unknown',
+  'in-step',
+  'refused',
+  'diverged',
+  'edited-by-hand',
+  'unreachable',
+] as const
+export type SyncState = (typeof SYNC_STATES)[number]
 
 export interface SyncStatus {
   readonly state: SyncState
@@ -69,6 +77,7 @@ const TRIES = 3
 export class Sync {
   readonly #options: SyncOptions
   #status = UNKNOWN
+  #inStepAt: number | null = null
   #turn: Promise<unknown> = Promise.resolve()
 
   constructor(options: SyncOptions) {
@@ -77,6 +86,11 @@ export class Sync {
 
   get status(): SyncStatus {
     return this.#status
+  }
+
+  /** When both sides were last found to be the same, in milliseconds since the epoch; null: not yet. */
+  get inStepAt(): number | null {
+    return this.#inStepAt
   }
 
   get remote(): Remote {
@@ -114,6 +128,7 @@ export class Sync {
         }
         if (tries === TRIES) throw new GitError('the remote moves on faster than can be pushed to it')
       }
+      this.#inStepAt = this.#options.now()
       await this.#say({ ...UNKNOWN, state: 'in-step', revision })
       return this.#status
     } catch (error) {

@@ -284,6 +284,11 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     t.same([pulled.status, code(pulled.text)], [503, 'history-failed'])
     t.match((await status()).repository.remote, { state: 'unreachable', reason: /[Hh]ost key/ })
     t.match(await g.egress25('status'), { code: 0, stdout: /remote +main: unreachable/ })
+    const metrics = (await as('victor', 'GET', '/metrics')).text
+    t.match(metrics, /^egress25_pull_state\{state="unreachable"\} 1$/m)
+    t.match(metrics, /^egress25_pull_state\{state="in-step"\} 0$/m)
+    t.match(metrics, /^egress25_pull_last_success_timestamp_seconds\{branch="main"\} 1\d{9}/m)
+    t.match(metrics, /^egress25_history_waiting 0$/m)
   })
 
   t.test('after all of it', async (t) => t.equal(await g.stop(service), 0))
