@@ -1,5 +1,6 @@
 /** The labelled corpus: so many hosts of each class, made anew from a seed whenever somebody needs them. */
 import { MODELS } from './models.ts'
+import { nameOf, receivedBy } from './network.ts'
 import { seeded } from './random.ts'
 import type { CorpusOptions, LabelledHost } from './types.ts'
 
@@ -18,8 +19,8 @@ export function* corpus({ seed, half, hosts, start, blocked }: CorpusOptions): G
         label: model.label,
         machine: model.family === 6 ? `${address}/64` : address,
         exempt: model.exempt,
-        receives: model.receives,
-        named: model.receives ? traits.next() < 0.95 : traits.next() < 0.3,
+        received: receivedBy(model, half, traits.fork('received')),
+        name: nameOf(model, half, address, traits.fork('name')),
         since: offset === null ? null : start + offset,
         connections: { [Symbol.iterator]: () => model.connections(stage()) },
       }

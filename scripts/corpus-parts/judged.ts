@@ -20,6 +20,12 @@ export const RIGHT: Readonly<Record<HostClass, readonly (IncidentKind | null)[]>
   'mail-server': ['misconfigured-client', null],
   'newsletter-host': [null],
   'broken-in-host': ['exempt-host-anomaly'],
+  'small-mail-server': ['misconfigured-client', null],
+  'office-with-bot': ['spam-bot'],
+  'web-server-bot': ['spam-bot'],
+  'refused-bot': ['spam-bot'],
+  program: ['misconfigured-client', null],
+  'tried-once': [null],
 }
 
 export interface Judged {

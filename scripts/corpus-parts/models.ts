@@ -9,6 +9,8 @@ const SECOND = 1_000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
 export const DAY = 24 * HOUR
+/** Before enforcing, policies observe for so long. */
+export const OBSERVED_DAYS = 14
 
 /** What every model needs. */
 export interface Stage {
@@ -24,7 +26,10 @@ export interface Stage {
 export interface Model {
   readonly label: HostClass
   readonly exempt: boolean
-  readonly receives: boolean
+  /** How many of such hosts have mail delivered to them, in the half that is tuned on and in the one reported on. */
+  readonly receives: readonly [train: number, report: number]
+  /** How many of them have a name of their own; the others have one of a pool, or none. */
+  readonly ownName: readonly [train: number, report: number]
   /** IPv6 hosts are known by their prefix. */
   readonly family: 4 | 6
   connections(stage: Stage): Generator<Connection>
@@ -67,6 +72,8 @@ class Sender {
     const { random, address } = this.#stage
     this.#port = this.#port >= 60_999 ? 32_768 : this.#port + random.between(1, 7)
     const answered = more.answered ?? random.next() < 0.8
+    // Where nobody is refused, only silence makes somebody try again.
+    const observed = this.#stage.blocked ? {} : { retransmissions: answered ? [] : silence(random) }
     return {
       time: Math.round(time),
       source: address,
@@ -77,8 +84,19 @@ class Sender {
       milliseconds: answered ? random.between(200, 2_500) : 0,
       bytesOut: answered ? random.between(300, 4_000) : 0,
       ...more,
+      ...observed,
     }
   }
+}
+
+/** Half of those who do not answer refuse at once, the others say nothing. */
+function silence(random: Random): readonly number[] {
+  return random.next() < 0.5 ? [] : SYN_RETRIES.slice(0, random.between(1, 4))
+}
+
+/** How long a host is watched: the report is made after a longer time than a bot needs to be found. */
+function daysOf({ blocked }: Stage): number {
+  return blocked ? 2 : OBSERVED_DAYS
 }
 
 /** How the two halves differ: the second number for the half that is reported on. */
@@ -94,21 +112,25 @@ function of<T>({ half }: Stage, train: T, report: T): T {
 const burstyBot: Model = {
   label: 'bursty-bot',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0, 0],
   family: 4,
   misbehaves: ({ random }) => random.fork('since').between(0, HOUR),
   *connections(stage) {
     const { random, start } = stage
     const sender = new Sender(stage)
     let time = start + (this.misbehaves(stage) ?? 0)
-    for (let job = 0; job < 4; job++) {
+    const end = start + daysOf(stage) * DAY
+    // Watched for long, it has a few jobs a day.
+    const pause = stage.blocked ? of(stage, 40, 60) * MINUTE : of(stage, 8, 16) * HOUR
+    for (let job = 0; stage.blocked ? job < 4 : time < end; job++) {
       const recipients = random.between(of(stage, 60, 45), of(stage, 400, 600))
       const pace = random.between(of(stage, 80, 50), of(stage, 900, 1_500))
       for (let i = 0; i < recipients; i++) {
         time += random.gap(pace)
         yield sender.connect(time, mailServer(random, 4))
       }
-      time += random.gap(of(stage, 40, 60) * MINUTE)
+      time += random.gap(pause)
     }
   },
 }
@@ -120,14 +142,15 @@ const burstyBot: Model = {
 const slowBot: Model = {
   label: 'slow-bot',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0, 0],
   family: 4,
   misbehaves: () => 0,
   *connections(stage) {
     const { random, start } = stage
     const sender = new Sender(stage)
     const pace = random.between(of(stage, 4, 3), of(stage, 45, 90)) * MINUTE
-    for (let time = start + random.gap(pace); time < start + 2 * DAY; time += random.gap(pace)) {
+    for (let time = start + random.gap(pace); time < start + daysOf(stage) * DAY; time += random.gap(pace)) {
       yield sender.connect(time, mailServer(random, 4))
     }
   },
@@ -137,7 +160,8 @@ const slowBot: Model = {
 const fewTargetBot: Model = {
   label: 'few-target-bot',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0, 0],
   family: 4,
   misbehaves: ({ random }) => random.fork('since').between(0, HOUR),
   *connections(stage) {
@@ -157,7 +181,8 @@ const fewTargetBot: Model = {
 const rotatingBot: Model = {
   label: 'rotating-bot',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0, 0],
   family: 6,
   misbehaves: ({ random }) => random.fork('since').between(0, HOUR),
   *connections(stage) {
@@ -178,7 +203,8 @@ const rotatingBot: Model = {
 const scanner: Model = {
   label: 'scanner',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0, 0],
   family: 4,
   misbehaves: () => 0,
   *connections(stage) {
@@ -212,7 +238,8 @@ const scanner: Model = {
 const mailClient: Model = {
   label: 'mail-client',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0.05, 0.15],
   family: 4,
   misbehaves: () => 0,
   *connections(stage) {
@@ -220,7 +247,7 @@ const mailClient: Model = {
     const sender = new Sender(stage)
     const servers = Array.from({ length: random.between(1, of(stage, 3, 4)) }, () => mailServer(random, 4))
     const retry = random.between(of(stage, 60, 30), of(stage, 600, 900)) * SECOND
-    for (let day = 0; day < 2; day++) {
+    for (let day = 0; day < daysOf(stage); day++) {
       let time = start + day * DAY + random.between(0, 3 * HOUR)
       for (let use = 0; use < random.between(2, 8); use++) {
         for (let i = 0; i < random.between(3, 15); i++) {
@@ -238,7 +265,8 @@ const mailClient: Model = {
 const printer: Model = {
   label: 'printer',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0.05, 0.15],
   family: 4,
   misbehaves: () => 0,
   *connections(stage) {
@@ -247,7 +275,7 @@ const printer: Model = {
     const server = mailServer(random, 4)
     const tries = random.between(of(stage, 3, 2), of(stage, 6, 8))
     const pause = random.between(of(stage, 30, 20), of(stage, 120, 300)) * SECOND
-    for (let time = start; time < start + 2 * DAY; time += random.gap(of(stage, 2, 2.5) * HOUR)) {
+    for (let time = start; time < start + daysOf(stage) * DAY; time += random.gap(of(stage, 2, 2.5) * HOUR)) {
       for (let i = 0; i < tries; i++) {
         yield sender.connect(time, server, { retransmissions: SYN_RETRIES.slice(0, random.between(0, 3)) })
         time += pause
@@ -260,7 +288,8 @@ const printer: Model = {
 const monitoringProbe: Model = {
   label: 'monitoring-probe',
   exempt: false,
-  receives: false,
+  receives: [0, 0],
+  ownName: [0.05, 0.15],
   family: 4,
   misbehaves: () => 0,
   *connections(stage) {
@@ -283,52 +312,69 @@ const monitoringProbe: Model = {
 const mailServerHost: Model = {
   label: 'mail-server',
   exempt: false,
-  receives: true,
+  receives: [1, 1],
+  ownName: [0.95, 0.85],
   family: 4,
   misbehaves: () => 0,
-  *connections(stage) {
-    const { random, start } = stage
-    const sender = new Sender(stage)
-    const known = Array.from({ length: random.between(of(stage, 6, 4), of(stage, 20, 25)) }, () =>
-      mailServer(random, 4),
-    )
-    const gap = random.between(of(stage, 10, 8), of(stage, 45, 60)) * MINUTE
-    const due: { time: number; server: string }[] = []
-    // Some have a mailing list: the same mail to many servers at once, some of which answer only later.
-    const members = random.next() < of(stage, 0.1, 0.2) ? random.between(8, of(stage, 25, 40)) : 0
-    for (let i = 0; i < members; i++) {
-      const time = start + 10 * HOUR + i * 500
-      const server = mailServer(random, 4)
-      for (const wait of stage.blocked ? [0, 5, 15, 35, 75] : [0]) {
-        due.push({ time: time + wait * MINUTE, server })
-      }
+  connections: (stage) =>
+    mailTraffic(stage, {
+      known: [of(stage, 6, 4), of(stage, 20, 25)],
+      minutes: [of(stage, 10, 8), of(stage, 45, 60)],
+      lists: of(stage, 0.1, 0.2),
+      answered: 0.97,
+    }),
+}
+
+interface Mail {
+  /** Servers that it knows, at least and at most; nine in ten mails are for them. */
+  readonly known: readonly [number, number]
+  /** Between two mails, on average. */
+  readonly minutes: readonly [number, number]
+  /** How many hosts have a mailing list: the same mail to many servers at once, some of which answer only later. */
+  readonly lists: number
+  readonly answered: number
+}
+
+function* mailTraffic(stage: Stage, { known: range, minutes, lists, answered }: Mail): Generator<Connection> {
+  const { random, start } = stage
+  const sender = new Sender(stage)
+  const known = Array.from({ length: random.between(...range) }, () => mailServer(random, 4))
+  const gap = random.between(...minutes) * MINUTE
+  const due: { time: number; server: string }[] = []
+  const members = random.next() < lists ? random.between(8, of(stage, 25, 40)) : 0
+  for (let i = 0; i < members; i++) {
+    const time = start + 10 * HOUR + i * 500
+    const server = mailServer(random, 4)
+    for (const wait of stage.blocked ? [0, 5, 15, 35, 75] : [0]) {
+      due.push({ time: time + wait * MINUTE, server })
     }
-    for (let time = start + random.gap(gap); time < start + 2 * DAY; time += random.gap(gap)) {
-      const server = random.next() < 0.9 ? random.pick(known) : mailServer(random, 4)
-      due.push({ time, server })
-      let wait = 5 * MINUTE
-      for (let again = 0, later = time + wait; again < (stage.blocked ? 8 : 0); again++) {
-        due.push({ time: later, server })
-        wait = Math.min(wait * 2, 67 * MINUTE)
-        later += wait
-      }
+  }
+  for (let time = start + random.gap(gap); time < start + daysOf(stage) * DAY; time += random.gap(gap)) {
+    const server = random.next() < 0.9 ? random.pick(known) : mailServer(random, 4)
+    due.push({ time, server })
+    let wait = 5 * MINUTE
+    for (let again = 0, later = time + wait; again < (stage.blocked ? 8 : 0); again++) {
+      due.push({ time: later, server })
+      wait = Math.min(wait * 2, 67 * MINUTE)
+      later += wait
     }
-    for (const { time, server } of due.sort((a, b) => a.time - b.time)) {
-      const milliseconds = random.between(1_500, 30_000)
-      yield sender.connect(time, server, {
-        answered: random.next() < 0.97,
-        milliseconds,
-        bytesOut: random.between(2_000, 400_000),
-      })
-    }
-  },
+  }
+  for (const { time, server } of due.sort((a, b) => a.time - b.time)) {
+    const milliseconds = random.between(1_500, 30_000)
+    yield sender.connect(time, server, {
+      answered: random.next() < answered,
+      milliseconds,
+      bytesOut: random.between(2_000, 400_000),
+    })
+  }
 }
 
 /** An exempt host that sends a newsletter every few days, and little between: much at once is what it always does. */
 const newsletterHost: Model = {
   label: 'newsletter-host',
   exempt: true,
-  receives: true,
+  receives: [0.9, 0.8],
+  ownName: [1, 0.95],
   family: 4,
   misbehaves: () => null,
   connections: (stage) => exemptTraffic(stage, null),
@@ -338,7 +384,8 @@ const newsletterHost: Model = {
 const brokenInHost: Model = {
   label: 'broken-in-host',
   exempt: true,
-  receives: true,
+  receives: [0.9, 0.8],
+  ownName: [1, 0.95],
   family: 4,
   misbehaves: ({ random, half }) =>
     (half === 'train' ? 15 : 17) * DAY + random.fork('since').between(0, 12 * HOUR),
@@ -384,6 +431,136 @@ function mail(sender: Sender, random: Random, time: number, to: string): Connect
   })
 }
 
+/** A family's or a club's server: a few mails a day, and who gets them often answers only at the second try. */
+const smallMailServer: Model = {
+  label: 'small-mail-server',
+  exempt: false,
+  receives: [1, 1],
+  ownName: [0.7, 0.5],
+  family: 4,
+  misbehaves: () => 0,
+  connections: (stage) =>
+    mailTraffic(stage, {
+      known: [of(stage, 4, 3), of(stage, 15, 20)],
+      minutes: [of(stage, 90, 60), of(stage, 400, 600)],
+      lists: 0,
+      answered: of(stage, 0.9, 0.8),
+    }),
+}
+
+/**
+ * What goes out when spam is sent from where mail was sent: to a bought list, which is old. Of what Storm's campaigns
+ * sent, servers took a quarter (Kanich et al. 2008); the rest meets nobody, or is refused after the envelope. In jobs,
+ * some a day, or slow and low.
+ */
+function* spamTraffic(stage: Stage, days: number, isSlow: boolean): Generator<Connection> {
+  const { random, start } = stage
+  const sender = new Sender(stage)
+  const reached = random.between(of(stage, 40, 30), of(stage, 85, 95)) / 100
+  const taken = random.between(20, of(stage, 80, 95)) / 100
+  const slow = random.between(of(stage, 4, 3), of(stage, 45, 60)) * MINUTE
+  const pace = random.between(of(stage, 80, 50), of(stage, 900, 1_500))
+  let time = start + random.gap(isSlow ? slow : 2 * HOUR)
+  while (time < start + days * DAY) {
+    for (let left = isSlow ? 1 : random.between(60, 500); left > 0; left--) {
+      const answered = random.next() < reached
+      const bytesOut = random.next() < taken ? random.between(500, 6_000) : random.between(60, 220)
+      yield sender.connect(time, mailServer(random, 4), { answered, bytesOut: answered ? bytesOut : 0 })
+      time += isSlow ? 0 : random.gap(pace)
+    }
+    time += random.gap(isSlow ? slow : 8 * HOUR)
+  }
+}
+
+/** An office behind one address: its mail server, and a machine that was infected before anybody watched. */
+const officeWithBot: Model = {
+  label: 'office-with-bot',
+  exempt: false,
+  receives: [1, 1],
+  ownName: [0.95, 0.85],
+  family: 4,
+  misbehaves: () => 0,
+  *connections(stage) {
+    const spam = { ...stage, random: stage.random.fork('spam') }
+    const isSlow = spam.random.next() < 0.5
+    const all = [...mailServerHost.connections(stage), ...spamTraffic(spam, daysOf(stage), isSlow)]
+    yield* all.sort((a, b) => a.time - b.time)
+  },
+}
+
+/** A rented server whose web pages were broken into: it has a name, and many who look at its open port 25. */
+const webServerBot: Model = {
+  label: 'web-server-bot',
+  exempt: false,
+  receives: [0, 0],
+  ownName: [0.6, 0.8],
+  family: 4,
+  misbehaves: () => 0,
+  connections: (stage) => spamTraffic(stage, daysOf(stage), stage.random.fork('slow').next() < 0.5),
+}
+
+/** A bot whose address is on every block list: whatever it says is refused after the greeting or the envelope. */
+const refusedBot: Model = {
+  label: 'refused-bot',
+  exempt: false,
+  receives: [0, 0],
+  ownName: [0, 0.05],
+  family: 4,
+  misbehaves: () => 0,
+  *connections(stage) {
+    const { random, start } = stage
+    const sender = new Sender(stage)
+    const pace = random.between(2, of(stage, 60, 120)) * SECOND
+    let time = start
+    for (let i = 0; i < random.between(of(stage, 150, 100), 2_000); i++) {
+      time += random.gap(pace)
+      const answered = random.next() < of(stage, 0.7, 0.85)
+      const bytesOut = answered ? random.between(20, 220) : 0
+      yield sender.connect(time, mailServer(random, 4), { answered, bytesOut })
+    }
+  },
+}
+
+/** A program that mails what it has to say to one server or some, as it was told to years ago, and is heard. */
+const program: Model = {
+  label: 'program',
+  exempt: false,
+  receives: [0, 0],
+  ownName: [0.1, 0.2],
+  family: 4,
+  misbehaves: () => 0,
+  *connections(stage) {
+    const { random, start } = stage
+    const sender = new Sender(stage)
+    const servers = Array.from({ length: random.between(1, of(stage, 3, 4)) }, () => mailServer(random, 4))
+    const pace = random.between(20, of(stage, 300, 500)) * MINUTE
+    for (let time = start + random.gap(pace); time < start + daysOf(stage) * DAY; time += random.gap(pace)) {
+      const answered = random.next() < of(stage, 0.95, 0.9)
+      const bytesOut = answered ? random.between(500, 9_000) : 0
+      const retransmissions = stage.blocked ? SYN_RETRIES.slice(0, 2) : []
+      yield sender.connect(time, random.pick(servers), { answered, bytesOut, retransmissions })
+    }
+  },
+}
+
+/** Somebody who tried the port by hand, and found out. */
+const triedOnce: Model = {
+  label: 'tried-once',
+  exempt: false,
+  receives: [0, 0],
+  ownName: [0.1, 0.2],
+  family: 4,
+  misbehaves: () => null,
+  *connections(stage) {
+    const { random, start } = stage
+    const sender = new Sender(stage)
+    const server = mailServer(random, 4)
+    for (let i = 0; i < random.between(1, 2); i++) {
+      yield sender.connect(start + (10 + i * 60) * SECOND, server, { retransmissions: [] })
+    }
+  },
+}
+
 export const MODELS: readonly Model[] = [
   burstyBot,
   slowBot,
@@ -396,4 +573,10 @@ export const MODELS: readonly Model[] = [
   mailServerHost,
   newsletterHost,
   brokenInHost,
+  smallMailServer,
+  officeWithBot,
+  webServerBot,
+  refusedBot,
+  program,
+  triedOnce,
 ]

@@ -13,6 +13,12 @@ export const CLASSES = [
   'mail-server',
   'newsletter-host',
   'broken-in-host',
+  'small-mail-server',
+  'office-with-bot',
+  'web-server-bot',
+  'refused-bot',
+  'program',
+  'tried-once',
 ] as const
 
 export type HostClass = (typeof CLASSES)[number]
@@ -32,16 +38,28 @@ export interface Connection {
   readonly bytesOut: number
 }
 
+export interface Received {
+  /** Delivered to it. */
+  readonly messages: number
+  /** Connections of those who look at every open port of the internet, and of relay tests: they say hello and leave. */
+  readonly probes: number
+}
+
+/** What the address is called in the DNS, and whether that leads back to it; null: nothing. */
+export interface HostName {
+  readonly ptr: string | null
+  readonly confirmed: boolean
+}
+
 export interface LabelledHost {
   readonly label: HostClass
   /** The machine: an address, or the IPv6 prefix that it uses. */
   readonly machine: string
   /** May send: exempt, or a relay. */
   readonly exempt: boolean
-  /** Others deliver mail to it: it has been seen to answer on port 25. */
-  readonly receives: boolean
-  /** Its address has a name that resolves back to it. */
-  readonly named: boolean
+  /** What others say to its port 25, in two weeks. */
+  readonly received: Received
+  readonly name: HostName
   /** When it begins to misbehave, in milliseconds since the epoch; null: never. */
   readonly since: number | null
   /** In the order of time. */

@@ -28,7 +28,18 @@ const ReportSchema = object(
             destinations: Count,
             destinations_in_minute: Count,
             top_share: Type.Number({ minimum: 0, maximum: 1 }),
+            tries_per_server: Type.Number({
+              minimum: 0,
+              description: 'on average, of the servers that are remembered',
+            }),
             active_hours: Count,
+            busiest_hour: Type.Integer({ minimum: 0, description: 'attempts in it' }),
+            recurrence: Type.Number({
+              minimum: 0,
+              maximum: 1,
+              description:
+                'the busiest day of the quieter half of its time, as a share of the busiest day of the other',
+            }),
             span_hours: Count,
             closed: Type.Integer({
               minimum: 0,
@@ -52,8 +63,8 @@ const ReportSchema = object(
   { title: 'Report', description: 'who would be blocked, if policies that observe enforced' },
 )
 
-/** By default, because many mail servers are quiet at weekends. */
-const DEFAULT_SPAN = 7 * 86_400_000
+/** By default: what a newsletter's host does each week is seen twice, and hours are remembered for no longer. */
+const DEFAULT_SPAN = 14 * 86_400_000
 
 export const reportRoutes: Routes<Pick<Context, 'reporter' | 'retain'>> = (app, { reporter, retain }) => {
   app.get(

@@ -5,6 +5,7 @@ import type { Policy } from '../policy/model.ts'
 import { addressBits, type Prefix, parseAddress, parsePrefix } from '../policy/prefix.ts'
 import type { SenderEvidence } from '../report/evidence.ts'
 import { evidenceBody, type ReportBody, type ReportItem } from '../report/report-body.ts'
+import { rhythmOf } from '../report/rhythm.ts'
 import { sortSender } from '../report/sort-sender.ts'
 import type { AttemptLog } from '../store/attempts.ts'
 import type { Machine, Span } from '../store/attempts-query.ts'
@@ -107,7 +108,8 @@ function gather(
     destinations: Math.max(destinations.length, machine.destinations),
     topShare: told === 0 ? 0 : (destinations[0]?.attempts ?? 0) / told,
     destinationsInMinute: machine.destinations,
-    activeHours: log.series({ source }, hours).filter((point) => point.attempts > 0).length,
+    triesPerServer: told / Math.max(1, destinations.length),
+    ...rhythmOf(log.series({ source }, hours)),
     spanHours: Math.max(1, Math.ceil((lastSeen - Math.max(firstSeen, hours.from)) / HOUR)),
     closed: sums.get('closed')?.packets ?? 0,
     ...data('sent'),

@@ -1,6 +1,8 @@
 /** What is known of one machine that would be blocked: numbers, and where they come from. */
 
-export interface SenderEvidence {
+import type { Rhythm } from './rhythm.ts'
+
+export interface SenderEvidence extends Rhythm {
   /** SYNs to port 25, by the kernel's exact count. */
   readonly attempts: number
   /** Distinct servers, and the share of attempts that went to the one tried most (0 to 1). */
@@ -8,8 +10,9 @@ export interface SenderEvidence {
   readonly topShare: number
   /** The most distinct servers in one minute. */
   readonly destinationsInMinute: number
-  /** Hours in which it tried, and hours from its first attempt to its last. */
-  readonly activeHours: number
+  /** How often each server was tried, on average of those that the history names. */
+  readonly triesPerServer: number
+  /** Hours from its first attempt to its last. */
   readonly spanHours: number
   /** Connections that it ended in order: they had been answered. */
   readonly closed: number

@@ -15,7 +15,10 @@ export interface EvidenceBody {
   readonly destinations: number
   readonly destinations_in_minute: number
   readonly top_share: number
+  readonly tries_per_server: number
   readonly active_hours: number
+  readonly busiest_hour: number
+  readonly recurrence: number
   readonly span_hours: number
   readonly closed: number
   readonly segments: number
@@ -45,8 +48,11 @@ export function evidenceBody(evidence: SenderEvidence, first: number, last: numb
     attempts: evidence.attempts,
     destinations: evidence.destinations,
     destinations_in_minute: evidence.destinationsInMinute,
-    top_share: Math.round(evidence.topShare * 1000) / 1000,
+    top_share: toThousandths(evidence.topShare),
+    tries_per_server: toThousandths(evidence.triesPerServer),
     active_hours: evidence.activeHours,
+    busiest_hour: evidence.busiestHour,
+    recurrence: toThousandths(evidence.recurrence),
     span_hours: evidence.spanHours,
     closed: evidence.closed,
     segments: evidence.segments,
@@ -59,4 +65,8 @@ export function evidenceBody(evidence: SenderEvidence, first: number, last: numb
     first_seen: new Date(first).toISOString(),
     last_seen: new Date(last).toISOString(),
   }
+}
+
+function toThousandths(value: number): number {
+  return Math.round(value * 1000) / 1000
 }

@@ -1,117 +1,121 @@
 /**
- * What a machine that would be blocked looks like. Pure. Signals for a mail server and for a bot are weighed against
- * each other; where both are strong (a mail server that was broken into) or neither is, a person has to look.
- * docs/detection.md says how well it does.
+ * What a machine that would be blocked looks like. Pure. Nobody is a mail server by how he sends alone, since a bot can send
+ * likewise: it must also receive mail, or have a name of its own. docs/detection.md has each rule in a sentence, and says
+ * how well they do.
  */
 import type { NameEvidence, SenderEvidence, SenderGroup, SenderVerdict } from './evidence.ts'
 
-interface Signal {
-  readonly weight: number
-  readonly reason: string
-}
-
-/** Fewer attempts than this say nothing. */
+/** Fewer attempts or connections than this say nothing. */
 const FEW = 5
-/** A client that is set up for port 25 has a server or two. */
-const CLIENT_SERVERS = 3
+/** A client that is set up for port 25 has a server or a few, and tries them again and again. */
+const CLIENT = { servers: 5, tries: 3 }
 /** The least of a conversation that hands over a message: greeting, envelope and text. */
-const MAIL_SEGMENTS = 3
-const MAIL_PAYLOAD = 300
-/** From here on signals make a verdict; so much on the side of a bot does not stand against a mail server. */
-const ENOUGH = 4
-const BEARABLE = 2
+const MAIL = { segments: 3, payload: 300 }
+/** Who is looked at by scanners has many short words said to it; a message has lines. Bytes of a packet, on average. */
+const LINES = 100
+/** Shares of attempts that were answered: half is enough for mail, nine in ten for mail to very many. */
+const ANSWERED = { mail: 0.5, many: 0.9, bot: 0.4 }
+/** What it did on its busiest day it did, by a third at least, in the other half of the time as well. */
+const RECURS = 1 / 3
+const MANY_SERVERS = 20
+const IN_MINUTE = 20
+const IN_HOUR = 600
+/** Servers, and how often each was tried, on average. */
+const EVER_NEW = { servers: 30, tries: 2.5 }
 
 export function sortSender(evidence: SenderEvidence): SenderVerdict {
   const { attempts, destinations } = evidence
-  const server = serverSignals(evidence)
-  const bot = botSignals(evidence)
-  const [good, bad] = [sum(server), sum(bot)]
-  const reasons = [...server, ...bot].map(({ reason }) => reason)
-  const verdict = (group: SenderGroup, isSure = false): SenderVerdict => ({
+  const forServer = serverReasons(evidence)
+  const many = manyReasons(evidence)
+  const unlikeMail = unlikeMailReasons(evidence)
+  const signs = many.length + unlikeMail.length
+  const verdict = (group: SenderGroup, isSure = false, why: readonly string[] = []): SenderVerdict => ({
     group,
     confidence: isSure ? 'definite' : 'likely',
-    reasons,
+    reasons: [...why, ...forServer, ...many, ...unlikeMail],
   })
-  if (attempts < FEW) {
-    return { group: 'cannot-tell', confidence: 'likely', reasons: ['hardly any attempts', ...reasons] }
-  }
-  if (destinations <= CLIENT_SERVERS && !receives(evidence)) {
+  if (attempts < FEW) return verdict('cannot-tell', false, ['hardly any attempts'])
+  if (isClient(evidence)) {
     const servers = destinations === 1 ? 'always the same server' : `${destinations} servers and no more`
-    return { ...verdict('misconfigured-client'), reasons: [servers, ...reasons] }
+    return verdict('misconfigured-client', false, [servers])
   }
-  if (good >= ENOUGH && bad <= BEARABLE) {
-    return verdict('mail-server', good >= 2 * ENOUGH - 1 && bad === 0 && receives(evidence))
+  if (carriesMail(evidence) && answeredShare(evidence) >= ANSWERED.mail) {
+    // Only who receives mail may look a little like a bot: its list is kept clean, and it has had it for long.
+    const isKept = answeredShare(evidence) >= ANSWERED.many && recurs(evidence)
+    if (receives(evidence) && unlikeMail.length === 0 && (many.length === 0 || isKept)) {
+      return verdict('mail-server', hasOwnName(evidence) && recurs(evidence) && many.length === 0)
+    }
+    if (hasOwnName(evidence) && recurs(evidence) && signs === 0) return verdict('mail-server')
   }
-  // Who receives mail or has a name of its own is no bot, or no mere bot: somebody has to look.
-  if (bad >= ENOUGH && good < bad && !receives(evidence) && !hasOwnName(evidence)) {
-    return verdict('bot', bad >= ENOUGH + 2 && good <= BEARABLE)
-  }
-  return verdict('cannot-tell')
+  // Who receives mail is no mere bot: somebody has to look.
+  if (receives(evidence)) return verdict('cannot-tell')
+  // Whom nearly all answer may send what was asked for; and a bot seldom has a name of its own.
+  const mayBeAsked =
+    hasOwnName(evidence) || (carriesMail(evidence) && answeredShare(evidence) >= ANSWERED.many)
+  const isBot = signs >= 2 && (!mayBeAsked || (many.length > 0 && unlikeMail.length > 0))
+  return isBot ? verdict('bot', signs >= 3) : verdict('cannot-tell')
 }
 
-function serverSignals(evidence: SenderEvidence): Signal[] {
+/** A few servers, tried patiently; where somebody answers, mail is handed over. */
+function isClient(evidence: SenderEvidence): boolean {
+  const { destinations, triesPerServer, closed } = evidence
+  return (
+    destinations <= CLIENT.servers &&
+    triesPerServer >= CLIENT.tries &&
+    !receives(evidence) &&
+    !isSuspect(evidence) &&
+    (closed < FEW || carriesMail(evidence))
+  )
+}
+
+function serverReasons(evidence: SenderEvidence): string[] {
   const { closed, activeHours, spanHours, received, name } = evidence
-  const answered = answeredShare(evidence)
   return [
-    ...when(closed >= FEW && answered >= 0.5, 1, `${percent(answered)} of its connections were answered`),
-    ...when(
-      closed >= FEW && carriesMail(evidence),
-      2,
-      `they were long enough to carry mail (${perConnection(evidence)})`,
-    ),
-    ...when(receives(evidence), 3, `it receives mail, too (${received.payload} bytes on port 25)`),
-    ...when(
-      activeHours >= 6 && spanHours >= 24 && activeHours >= spanHours / 8,
-      1,
-      `it sends steadily, in ${activeHours} of ${spanHours} hours`,
-    ),
-    ...when(
-      name?.confirmed === true && !isGeneric(name),
-      2,
-      `its address has a name that leads back to it, ${name?.ptr}`,
-    ),
+    ...when(closed >= FEW, `${percent(answeredShare(evidence))} of its attempts were answered`),
+    ...when(carriesMail(evidence), `long enough to carry mail (${perConnection(evidence)})`),
+    ...when(receives(evidence), `it receives mail, too (${received.payload} bytes on port 25)`),
+    ...when(recurs(evidence), `it does so since long, in ${activeHours} of ${spanHours} hours`),
+    ...when(hasOwnName(evidence), `its address has a name that leads back to it, ${name?.ptr}`),
+    ...when(name !== null && name.ptr === null, 'its address has no name'),
+    ...when(name?.ptr != null && isGeneric(name), `its name is one of a pool, ${name?.ptr}`),
   ]
 }
 
-function botSignals(evidence: SenderEvidence): Signal[] {
-  const { attempts, destinations, destinationsInMinute, topShare, closed, name, incidents } = evidence
-  const answered = answeredShare(evidence)
+/** What bots do, and who sends to very many. */
+function manyReasons(evidence: SenderEvidence): string[] {
+  const { destinationsInMinute, busiestHour, incidents } = evidence
+  return [
+    ...when(isSuspect(evidence), `it had an incident: ${incidents.join(', ')}`),
+    ...when(destinationsInMinute >= IN_MINUTE, `it tried ${destinationsInMinute} servers within a minute`),
+    ...when(busiestHour >= IN_HOUR, `${busiestHour} attempts within an hour`),
+  ]
+}
+
+/** What bots do, and no mail server does. */
+function unlikeMailReasons(evidence: SenderEvidence): string[] {
+  const { attempts, destinations, triesPerServer, closed } = evidence
   return [
     ...when(
-      attempts >= 20 && answered < 0.4,
-      2,
-      `only ${percent(answered)} of its attempts were answered and closed in order`,
+      attempts >= MANY_SERVERS && answeredShare(evidence) < ANSWERED.bot,
+      'most of its attempts were not answered, or not closed in order',
     ),
     ...when(
-      closed >= FEW && !carriesMail(evidence),
-      2,
+      destinations >= MANY_SERVERS && closed >= FEW && !carriesMail(evidence),
       `its connections were too short to carry mail (${perConnection(evidence)})`,
     ),
-    ...when(destinationsInMinute >= 20, 2, `it tried ${destinationsInMinute} servers within a minute`),
     ...when(
-      destinations >= 30 && topShare < 0.15,
-      1,
-      `${destinations} servers, none of them much more than others`,
-    ),
-    ...when(
-      name !== null && (name.ptr === null || isGeneric(name)),
-      1,
-      name?.ptr == null ? 'its address has no name' : `its name is one of a pool, ${name.ptr}`,
-    ),
-    ...when(
-      incidents.includes('spam-bot') || incidents.includes('scanner'),
-      1,
-      `it had an incident: ${incidents.join(', ')}`,
+      destinations >= EVER_NEW.servers && triesPerServer < EVER_NEW.tries,
+      `${destinations} servers and more, hardly any of them twice`,
     ),
   ]
 }
 
-function when(isSo: boolean, weight: number, reason: string): Signal[] {
-  return isSo ? [{ weight, reason }] : []
+function when(isSo: boolean, reason: string): string[] {
+  return isSo ? [reason] : []
 }
 
-function sum(signals: readonly Signal[]): number {
-  return signals.reduce((total, { weight }) => total + weight, 0)
+function isSuspect({ incidents }: SenderEvidence): boolean {
+  return incidents.includes('spam-bot') || incidents.includes('scanner')
 }
 
 function answeredShare({ closed, attempts }: SenderEvidence): number {
@@ -119,12 +123,16 @@ function answeredShare({ closed, attempts }: SenderEvidence): number {
 }
 
 function carriesMail({ closed, segments, payload }: SenderEvidence): boolean {
-  return segments / Math.max(1, closed) >= MAIL_SEGMENTS && payload / Math.max(1, closed) >= MAIL_PAYLOAD
+  return closed >= FEW && segments / closed >= MAIL.segments && payload / closed >= MAIL.payload
 }
 
-/** More than somebody who tried the port. */
-function receives({ received }: SenderEvidence): boolean {
-  return received.segments >= 2 * MAIL_SEGMENTS && received.payload >= 2 * MAIL_PAYLOAD
+/** More than somebody who tried the port, and more than many who did. */
+function receives({ received: { segments, payload } }: SenderEvidence): boolean {
+  return segments >= 2 * MAIL.segments && payload >= 2 * MAIL.payload && payload / segments >= LINES
+}
+
+function recurs({ recurrence }: SenderEvidence): boolean {
+  return recurrence >= RECURS
 }
 
 function hasOwnName({ name }: SenderEvidence): boolean {
@@ -145,10 +153,11 @@ export function isGeneric({ ptr }: Pick<NameEvidence, 'ptr'>): boolean {
   if (ptr === null) return true
   const name = ptr.toLowerCase()
   return (
-    /(^|[.-])(dyn|dynamic|dhcp|pool|ppp|pppoe|dsl|adsl|cable|dial|dialup|client|cust|customer|broadband|home|host|static)\d*([.-]|$)/.test(
+    /(^|[.-])(dyn|dynamic|dhcp|pool|ppp|pppoe|dsl|adsl|cable|dial|dialup|dip|client|cust|customer|broadband|home|host|static)\d*([.-]|$)/.test(
       name,
     ) ||
     /\d{1,3}[.-]\d{1,3}[.-]\d{1,3}[.-]\d{1,3}/.test(name) ||
-    /(^|[.-])[0-9a-f]{8}([.-]|$)/.test(name)
+    /\d{8}/.test(name) ||
+    /(^|[.-])[a-z]{0,4}(?=[0-9a-f]*\d)[0-9a-f]{8}([.-]|$)/.test(name)
   )
 }
