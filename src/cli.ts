@@ -126,7 +126,7 @@ command('status', 'say how the gateway is').action(async (options: Options) => {
 
 command('report', 'say who would be blocked if policies that observe enforced, and what they look like')
   .option('--exemptions <dir>', 'write exemptions for what looks like mail servers, to review and commit')
-  .option('--from <time>', 'RFC 3339; default: seven days ago')
+  .option('--from <time>', 'RFC 3339; default: 14 days ago')
   .option('--to <time>', 'RFC 3339; default: now')
   .action(async (options: Options & { exemptions?: string; from?: string; to?: string }) => {
     const { report } = await import('./commands/report.ts')

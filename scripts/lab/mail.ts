@@ -63,6 +63,8 @@ export interface Mail {
   readonly port: number
   /** Which tells the message from all others. */
   readonly subject: string
+  /** Its text; by default a line. */
+  readonly body?: string
   readonly security?: 'none' | 'starttls' | 'tls'
   readonly login?: { readonly user: string; readonly password: string }
 }
@@ -95,10 +97,11 @@ export function swaks(mail: Mail): string[] {
   const login = mail.login
     ? ['--auth', 'PLAIN', '--auth-user', mail.login.user, '--auth-password', mail.login.password]
     : []
+  const body = mail.body === undefined ? [] : ['--body', mail.body]
   return [
     ...['swaks', '--server', mail.to, '--port', String(mail.port), '--local-interface', mail.from],
     ...['--helo', 'client.example.org', '--from', 'sender@example.org', '--to', 'somebody@example.com'],
-    ...['--header', `Subject: ${mail.subject}`, '--timeout', '10', ...secure, ...login],
+    ...['--header', `Subject: ${mail.subject}`, '--timeout', '10', ...body, ...secure, ...login],
   ]
 }
 

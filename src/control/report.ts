@@ -98,6 +98,8 @@ function gather(
   const { source, attempts, firstSeen, lastSeen } = machine
   const destinations = log.topDestinations(source, hours, MOST_DESTINATIONS)
   const told = destinations.reduce((sum, one) => sum + one.attempts, 0)
+  // Names are written at the end of their minute.
+  const [tries, servers] = told === 0 ? [attempts, machine.destinations] : [told, destinations.length]
   const sums = evidence.of(source, hours.from)
   const data = (what: string) => {
     const { packets, bytes } = sums.get(what) ?? { packets: 0, bytes: 0 }
@@ -108,7 +110,7 @@ function gather(
     destinations: Math.max(destinations.length, machine.destinations),
     topShare: told === 0 ? 0 : (destinations[0]?.attempts ?? 0) / told,
     destinationsInMinute: machine.destinations,
-    triesPerServer: told / Math.max(1, destinations.length),
+    triesPerServer: tries / Math.max(1, servers),
     ...rhythmOf(log.series({ source }, hours)),
     spanHours: Math.max(1, Math.ceil((lastSeen - Math.max(firstSeen, hours.from)) / HOUR)),
     closed: sums.get('closed')?.packets ?? 0,

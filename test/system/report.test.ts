@@ -45,42 +45,43 @@ t.test('a gateway that observes tells mail servers from bots', async (t) => {
   await openMailHost(g.lab, g.lab.subscribers, exchanger, identity)
   const service = await g.start()
 
+  const body = 'What a person has to say to another.\n'.repeat(50)
   const mail = (namespace: string, from: string, to: string) =>
-    sendMail(g.lab, { namespace, from, to, port: 25, subject: `to ${to}` })
+    sendMail(g.lab, { namespace, from, to, port: 25, subject: `to ${to}`, body })
   const out = Array.from({ length: 6 }, (_, i) => mail(g.lab.subscribers, SERVER, `203.0.113.${i + 1}`))
   const into = Array.from({ length: 2 }, (_, i) => mail(g.lab.internet, `198.51.100.${i + 1}`, SERVER))
-  for (const sent of await Promise.all([...out, ...into])) t.ok(sent.delivered, sent.answer)
-  t.equal((await internet.received()).messages.length, 6)
+  const scan = Array.from({ length: 5 }, () => mail(g.lab.subscribers, PRINTER, '203.0.113.77'))
+  for (const sent of await Promise.all([...out, ...into, ...scan])) t.ok(sent.delivered, sent.answer)
+  t.equal((await internet.received()).messages.length, 11)
   const connect = (from: string, times: number, to: (i: number) => string) =>
     g.client.connectAll(
       Array.from({ length: times }, (_, i) => ({ from, to: to(i), port: 25 })),
       10,
     )
   await connect(BOT, 60, (i) => `203.0.113.${i + 1}`)
-  await connect(PRINTER, 8, () => '203.0.113.77')
 
   const found = await until(
     'all three',
     async () => {
-      const body = (await g.get('/v1/report')) as unknown as ReportBody
-      const of = (source: string) => body.items.find((item) => item.source === source)
+      const report = (await g.get('/v1/report')) as unknown as ReportBody
+      const of = (source: string) => report.items.find((item) => item.source === source)
       const [server, bot, printer] = [of(SERVER), of(BOT), of(PRINTER)]
       if (server === undefined || bot === undefined || printer === undefined) return null
       // The last packet of a connection may still be on its way.
       const isThere =
         server.evidence.closed >= 6 && bot.evidence.attempts >= 60 && bot.evidence.destinations >= 60
-      return isThere && printer.evidence.attempts >= 8 && { body, server, bot, printer }
+      return isThere && printer.evidence.closed >= 5 && { report, server, bot, printer }
     },
     PATIENCE,
   )
-  const { body, server, bot, printer } = found
-  t.match(body, { policies: ['trial'], resolver: '127.0.0.1:5354', truncated: false })
+  const { report, server, bot, printer } = found
+  t.match(report, { policies: ['trial'], resolver: '127.0.0.1:5354', truncated: false })
   t.match(server, { group: 'mail-server', policy: 'trial', evidence: { attempts: 6, destinations: 6 } })
   t.match(server.evidence, { closed: 6, ptr: 'mail.acme.example', name_confirmed: true })
   t.ok(server.evidence.payload > 6 * 300 && server.evidence.segments >= 6 * 4, 'what a message has')
   t.ok(server.evidence.received_payload > 2 * 300, 'and what it received')
   t.match(bot, { group: 'bot', evidence: { segments: 0, received_segments: 0, name_confirmed: false } })
-  t.match(printer, { group: 'misconfigured-client', evidence: { attempts: 8, destinations: 1 } })
+  t.match(printer, { group: 'misconfigured-client', evidence: { attempts: 5, destinations: 1 } })
 
   await t.test('the command, and exemptions to review', async (t) => {
     const { stdout, code } = await g.egress25('report')
