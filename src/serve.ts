@@ -1,7 +1,6 @@
 /** `egress25 serve`: puts the parts together, and takes them apart again. The rules stay when it stops. */
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Logger, pino } from 'pino'
+import { pino } from 'pino'
 import { Alerts } from './alerts/alerts.ts'
 import { alertsLog } from './alerts/log.ts'
 import { networkOf } from './alerts/network-of.ts'
@@ -22,8 +21,6 @@ import { Monitor } from './control/monitor.ts'
 import { openNames } from './control/names.ts'
 import { News } from './control/news.ts'
 import { openExemptions } from './control/open-exemptions.ts'
-import { ConfirmationPendingError, HeldError } from './control/pending.ts'
-import { PolicyError } from './control/policy-error.ts'
 import { PolicyRepository } from './control/policy-repository.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
 import { openReporter } from './control/report.ts'
@@ -33,29 +30,24 @@ import { openConntrack } from './kernel/conntrack.ts'
 import { Enforcer } from './kernel/enforcer.ts'
 import { Generation } from './kernel/generation.ts'
 import { openLocalUsers } from './kernel/local-users.ts'
-import { keepLock, LockedError } from './kernel/lock.ts'
 import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
 import { Preflight } from './kernel/preflight.ts'
 import { runProcess } from './kernel/process.ts'
 import { findUserIds } from './kernel/users.ts'
-import { notifySystemd, watchdogInterval } from './notify.ts'
-import { DirectoryError } from './policy/files.ts'
+import { notifySystemd } from './notify.ts'
+import { applyAtStart, reapply } from './service/apply-policies.ts'
+import { openState } from './service/state.ts'
+import { startUpkeep } from './service/upkeep.ts'
 import { AttemptLog } from './store/attempts.ts'
 import { BaselineStore } from './store/baselines.ts'
-import { inTransaction, openDatabase, openRelaxed } from './store/database.ts'
+import { inTransaction } from './store/database.ts'
 import { EvidenceStore } from './store/evidence.ts'
 import { HistoryJournal } from './store/history-journal.ts'
 import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
 import { openSubscribers } from './subscribers/open-subscribers.ts'
 import { VERSION } from './version.ts'
-
-const PRUNE_INTERVAL = 3_600_000
-/** Milliseconds between attempts to keep for the next boot what could not be kept. */
-const KEEP_INTERVAL = 10_000
-const DATABASE = 'egress25.db'
-const SERVICE_LOCK = 'service.lock'
 
 /**
  * Runs until a signal ends it.
@@ -64,13 +56,10 @@ const SERVICE_LOCK = 'service.lock'
 export async function serve(configFile: string | null): Promise<Exit> {
   const config = await readConfig(configFile)
   const preparedAlerts = await prepareAlerts(config)
-  await mkdir(config.stateDirectory, { recursive: true }).catch(unusable(config.stateDirectory))
-  await keepLock(join(config.stateDirectory, SERVICE_LOCK)).catch(inUse(config.stateDirectory))
+  const { database, relaxed } = await openState(config)
   const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
 
-  const database = await open(config)
   const incidents = new IncidentStore(database)
-  const relaxed = openRelaxed(join(config.stateDirectory, DATABASE))
   const conntrack = openConntrack({
     run: runProcess,
     now: Date.now,
@@ -329,26 +318,9 @@ export async function serve(configFile: string | null): Promise<Exit> {
   notifySystemd('READY=1')
   log.info({ listen: config.listen, policies: config.policyDirectory }, 'egress25 is running')
 
-  const alive = watchdogInterval()
-  const heartbeat = alive === null ? null : setInterval(() => notifySystemd('WATCHDOG=1'), alive)
-  const prune = () => {
-    const forgotten = incidents.prune(Date.now() - config.retain)
-    if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
-    lapses.prune(Date.now() - config.retain)
-    baselines.prune(Date.now() - config.retain)
-    exemptions.prune(Date.now() - config.retain)
-    evidence.prune(Date.now() - config.retain, Date.now())
-    incidents.forgetSubscribers(Date.now() - config.retainSubscribers)
-    alerts.prune(Date.now() - config.retain)
-  }
-  prune()
-  const ticking = setInterval(() => {
-    events.tick()
-    news.tick()
-    alerts.tick(() => monitor.detector.open())
-  }, 1_000)
-  const pruning = setInterval(prune, PRUNE_INTERVAL)
-  const keeping = setInterval(() => void controller.keepForBoot(), KEEP_INTERVAL)
+  const upkeep = startUpkeep(config, {
+    ...{ incidents, lapses, baselines, exemptions, evidence, alerts, events, news, monitor, controller, log },
+  })
   process.on('SIGHUP', () => {
     api.reload().catch((error) => log.error({ reason: error.message }, 'certificates not read again'))
     void reapply(controller, metrics, log)
@@ -357,29 +329,9 @@ export async function serve(configFile: string | null): Promise<Exit> {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => resolve(name))
   })
   log.info({ signal }, 'stopping; the rules stay in force')
-  if (heartbeat !== null) clearInterval(heartbeat)
-  clearInterval(pruning)
-  clearInterval(keeping)
-  clearInterval(ticking)
+  upkeep.stop()
   await stop()
   return EXIT.done
-}
-
-async function open({ stateDirectory }: Config) {
-  const path = join(stateDirectory, DATABASE)
-  try {
-    return openDatabase(path)
-  } catch (error) {
-    throw new ConfigError(`cannot open ${path}: ${(error as Error).message}`)
-  }
-}
-
-/** Two would heal each other's rules, and send every alert twice. */
-function inUse(path: string) {
-  return (error: Error) => {
-    if (!(error instanceof LockedError)) throw error
-    throw new ConfigError(`${error.holder} runs with the state directory ${path}; give this one another`)
-  }
 }
 
 function unusableHistory(error: Error): never {
@@ -391,70 +343,4 @@ async function secretOf({ policies: { remote } }: Config): Promise<string | null
   return readWebhookSecret(remote).catch((error: Error) => {
     throw new ConfigError(`cannot read the secret of the webhook: ${error.message}`)
   })
-}
-
-function unusable(path: string) {
-  return (error: Error) => {
-    throw new ConfigError(`cannot use the state directory ${path}: ${error.message}`)
-  }
-}
-
-/** A mistake in the policies must not keep the gateway from being watched: what was good last stays in force. */
-async function applyAtStart(
-  controller: Controller,
-  enforcer: Enforcer,
-  { policyDirectory }: Config,
-  metrics: Metrics,
-  log: Logger,
-): Promise<void> {
-  try {
-    const { applied, loaded } = await metrics.timeApply(() => controller.applyUnlessHeld())
-    for (const diagnostic of loaded.diagnostics) log.warn({ diagnostic }, 'policy warning')
-    log.info(
-      { how: applied.how, digest: applied.digest, elements: applied.elements },
-      'policies are in force',
-    )
-    const { pending, secondsLeft } = controller.trial
-    if (pending !== null) {
-      log.warn(
-        { id: pending.id, seconds_left: secondsLeft },
-        'a change from before waits for its confirmation',
-      )
-    }
-  } catch (error) {
-    if (!isOfThePolicies(error)) throw error
-    logRefusal(log, error)
-    const rules = await enforcer.restoreForBoot()
-    const documents = (await controller.resume()) === null ? 'unknown' : 'known'
-    log.error(
-      { policies: policyDirectory, rules, documents },
-      'running on the last good rules until the policies are mended',
-    )
-  }
-}
-
-async function reapply(controller: Controller, metrics: Metrics, log: Logger): Promise<void> {
-  try {
-    const { applied } = await metrics.timeApply(() => controller.applyUnlessHeld())
-    log.info({ how: applied.how, digest: applied.digest }, 'policies applied again')
-  } catch (error) {
-    logRefusal(log, error as Error)
-  }
-}
-
-/** Faults that leave in force what is, and do not keep the service down. */
-function isOfThePolicies(error: unknown): error is Error {
-  return [PolicyError, DirectoryError, HeldError, ConfirmationPendingError].some(
-    (kind) => error instanceof kind,
-  )
-}
-
-function logRefusal(log: Logger, error: Error): void {
-  if (error instanceof PolicyError) {
-    for (const diagnostic of error.diagnostics) log.error({ diagnostic }, 'policy mistake')
-    for (const { test, expectation, found } of error.failedTests) {
-      log.error({ test, at: expectation.origin, found }, 'policy test failed')
-    }
-  }
-  log.error({ reason: error.message }, 'policies not applied')
 }
