@@ -5,6 +5,7 @@
  * Hash flooding: addresses in a lease file are the network's own, and a walk is bounded all the same.
  */
 import { type Family, type Prefix, truncate } from '../policy/prefix.ts'
+import { SlotTable } from './slot-table.ts'
 import { ALL_PORTS, IDENTITY_FIELDS, type Identity, type Observation, type Ports } from './subscriber.ts'
 import { stir, TextPool } from './text-pool.ts'
 
@@ -34,6 +35,9 @@ const [IDENTITY, PORTS, BEFORE, SEEN, TOLD] = [7, 8, 9, 10, 11]
 const WORDS = 12
 const ROWS_IN_PIECE = 1 << 14
 
+/** Rows that are gone through before others get their turn. */
+const ROWS_IN_TURN = 10_000
+
 /** Rows of one prefix that are looked at; a shared address has up to some thousand ranges of ports. */
 const MOST_STEPS = 4_096
 
@@ -45,9 +49,8 @@ export class Holdings {
   readonly #pool = new TextPool()
   readonly #pieces: Uint32Array[] = []
   #rows = 0
-  /** Row + 1 of the latest holding of a prefix; 0 where nothing is. */
-  #slots = new Uint32Array(1_024)
-  #prefixes = 0
+  /** The row of the latest holding of each prefix. */
+  readonly #latestRows = new SlotTable((row) => this.#hash(row))
   /** By family: how many rows there are of each length of prefix. */
   readonly #lengths: Record<Family, Map<number, number>> = { 4: new Map(), 6: new Map() }
   #ordered: Record<Family, number[]> = { 4: [], 6: [] }
@@ -69,7 +72,7 @@ export class Holdings {
 
   /** About how much memory it takes. */
   get bytes(): number {
-    return this.#pieces.length * ROWS_IN_PIECE * WORDS * 4 + this.#slots.byteLength + this.#pool.bytes
+    return this.#pieces.length * ROWS_IN_PIECE * WORDS * 4 + this.#latestRows.bytes + this.#pool.bytes
   }
 
   /** Takes what a record says; `now` is when it was true at the latest, in seconds since the epoch. */
@@ -101,9 +104,13 @@ export class Holdings {
     this.#pass = this.#pass === NO_END ? 1 : this.#pass + 1
   }
 
-  /** What is open and was not named since `beginPass` is over at the time (seconds since the epoch). */
-  endPass(at: number): void {
+  /**
+   * What is open and was not named since `beginPass` is over at the time (seconds since the epoch). Yields as it goes, so
+   * that others get their turn; nothing may be taken meanwhile.
+   */
+  *endPass(at: number): Generator<void, void> {
     for (let row = 0; row < this.#rows; row++) {
+      if (row % ROWS_IN_TURN === 0) yield
       if (this.#get(row, SEEN) !== this.#pass && this.#get(row, UNTIL) > at) this.#endRow(row, at)
     }
   }
@@ -130,13 +137,16 @@ export class Holdings {
    */
   *without(before: number): Generator<void, Holdings | null> {
     let isOld = false
-    for (let row = 0; row < this.#rows && !isOld; row++) isOld = this.#get(row, UNTIL) < before
+    for (let row = 0; row < this.#rows && !isOld; row++) {
+      if (row % ROWS_IN_TURN === 0) yield
+      isOld = this.#get(row, UNTIL) < before
+    }
     if (!isOld) return null
     const kept = new Holdings(this.#maxRows)
     kept.#pass = this.#pass
     // Of one prefix the oldest come first, as they came.
     for (let row = 0; row < this.#rows; row++) {
-      if (row % 10_000 === 0) yield
+      if (row % ROWS_IN_TURN === 0) yield
       if (this.#get(row, UNTIL) < before) continue
       const prefix = this.#prefix(row)
       kept.#append(prefix, kept.#latestSlot(prefix), this.#ports(row), {
@@ -161,7 +171,7 @@ export class Holdings {
     let latest = -1
     let steps = 0
     for (
-      let row = (this.#slots[slot] ?? 0) - 1;
+      let row = this.#latestRows.at(slot);
       row >= 0 && steps < MOST_STEPS;
       row = this.#before(row), steps++
     ) {
@@ -213,10 +223,8 @@ export class Holdings {
       this.#set(behind, BEFORE, row + 1)
       return
     }
-    const head = this.#slots[slot] ?? 0
-    this.#set(row, BEFORE, head)
-    this.#slots[slot] = row + 1
-    if (head === 0 && ++this.#prefixes * 2 > this.#slots.length) this.#grow()
+    this.#set(row, BEFORE, this.#latestRows.at(slot) + 1)
+    this.#latestRows.put(slot, row)
   }
 
   #end(prefix: Prefix, at: number): void {
@@ -252,18 +260,13 @@ export class Holdings {
   }
 
   #latest(prefix: Prefix): number {
-    return (this.#slots[this.#latestSlot(prefix)] ?? 0) - 1
+    return this.#latestRows.at(this.#latestSlot(prefix))
   }
 
   /** The slot with the latest row of the prefix, or the empty one where it belongs. */
   #latestSlot(prefix: Prefix): number {
     const words = wordsOf(prefix)
-    let slot = hashOf(words) & (this.#slots.length - 1)
-    for (let at = this.#slots[slot] ?? 0; at !== 0; at = this.#slots[slot] ?? 0) {
-      if (this.#isOf(at - 1, words)) return slot
-      slot = (slot + 1) & (this.#slots.length - 1)
-    }
-    return slot
+    return this.#latestRows.slot(hashOf(words), (row) => this.#isOf(row, words))
   }
 
   #isOf(row: number, words: Uint32Array): boolean {
@@ -271,17 +274,9 @@ export class Holdings {
     return true
   }
 
-  #grow(): void {
-    const old = this.#slots
-    this.#slots = new Uint32Array(old.length * 2)
-    const words = new Uint32Array(KIND + 1)
-    for (const at of old) {
-      if (at === 0) continue
-      for (let word = A0; word <= KIND; word++) words[word] = this.#get(at - 1, word)
-      let slot = hashOf(words) & (this.#slots.length - 1)
-      while (this.#slots[slot] !== 0) slot = (slot + 1) & (this.#slots.length - 1)
-      this.#slots[slot] = at
-    }
+  #hash(row: number): number {
+    for (let word = A0; word <= KIND; word++) MOVED[word] = this.#get(row, word)
+    return hashOf(MOVED)
   }
 
   #before(row: number): number {
@@ -337,6 +332,7 @@ function wordsOf({ family, address, length }: Prefix): Uint32Array {
   return SCRATCH
 }
 const SCRATCH = new Uint32Array(KIND + 1)
+const MOVED = new Uint32Array(KIND + 1)
 
 function hashOf(words: Uint32Array): number {
   let hash = 0

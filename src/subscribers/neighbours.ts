@@ -1,4 +1,5 @@
 /** The kernel's neighbour table: hardware addresses of machines on the networks at hand. The only place that starts `ip`. */
+import { setImmediate } from 'node:timers/promises'
 import type { ProcessRunner } from '../kernel/process.ts'
 import { parseAddress } from '../policy/prefix.ts'
 import type { Reader } from './source.ts'
@@ -22,7 +23,7 @@ export function neighbourReader(run: ProcessRunner, now: () => number): Reader {
       const seconds = Math.floor(read / 1000)
       into.beginPass()
       for (const observation of parseNeighbours(stdout)) into.take(observation, seconds)
-      into.endPass(seconds)
+      for (const _ of into.endPass(seconds)) await setImmediate()
       return null
     },
   }

@@ -4,6 +4,7 @@
  * it rests.
  */
 import { dirname } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { openFile, readLines } from './read-lines.ts'
 import type { Reader } from './source.ts'
 import { fault, type LineParser } from './subscriber.ts'
@@ -59,7 +60,7 @@ export function snapshotReader({ file, newParser, atFirst, now }: SnapshotReader
         const after = await handle.stat()
         // Somebody wrote meanwhile: what is missing is not gone yet.
         if (after.size !== size || after.mtimeMs !== mtimeMs) return REST
-        into.endPass(Math.floor(mtimeMs / 1000))
+        for (const _ of into.endPass(Math.floor(mtimeMs / 1000))) await setImmediate()
         known = version
         isFirst = false
         return null

@@ -2,6 +2,7 @@
  * Many texts in little memory: as bytes in a few large pieces, each distinct text once. A million of them as strings
  * would be a million objects for the garbage collector to visit.
  */
+import { SlotTable } from './slot-table.ts'
 
 /** Bytes in one piece; a text lies in one piece as a whole. */
 const PIECE = 1 << 20
@@ -12,31 +13,27 @@ export class TextPool {
   readonly #pieces: Buffer[] = []
   /** Where the next text goes, as an offset over all pieces. */
   #end = 0
-  /** Open addressing: offset + 1 of the text, 0 where nothing is. */
-  #slots = new Uint32Array(1_024)
-  #count = 0
+  /** The offset of each text. */
+  readonly #table = new SlotTable((offset) => hashOf(this.#bytesAt(offset)))
 
   /** Distinct texts. */
   get size(): number {
-    return this.#count
+    return this.#table.size
   }
 
   /** About how much memory it takes. */
   get bytes(): number {
-    return this.#pieces.length * PIECE + this.#slots.byteLength
+    return this.#pieces.length * PIECE + this.#table.bytes
   }
 
   /** The number of a text, the same for the same text. Of a longer one the first 65,535 bytes count. */
   add(text: string): number {
     const bytes = Buffer.from(text, 'utf8').subarray(0, MAX_BYTES)
-    let slot = hashOf(bytes) & (this.#slots.length - 1)
-    for (let at = this.#slots[slot] ?? 0; at !== 0; at = this.#slots[slot] ?? 0) {
-      if (this.#bytesAt(at - 1).equals(bytes)) return at - 1
-      slot = (slot + 1) & (this.#slots.length - 1)
-    }
+    const slot = this.#table.slot(hashOf(bytes), (at) => this.#bytesAt(at).equals(bytes))
+    const known = this.#table.at(slot)
+    if (known >= 0) return known
     const offset = this.#append(bytes)
-    this.#slots[slot] = offset + 1
-    if (++this.#count * 2 > this.#slots.length) this.#grow()
+    this.#table.put(slot, offset)
     return offset
   }
 
@@ -65,17 +62,6 @@ export class TextPool {
     bytes.copy(piece as Buffer, (offset % PIECE) + LENGTH_BYTES)
     this.#end += needed
     return offset
-  }
-
-  #grow(): void {
-    const old = this.#slots
-    this.#slots = new Uint32Array(old.length * 2)
-    for (const at of old) {
-      if (at === 0) continue
-      let slot = hashOf(this.#bytesAt(at - 1)) & (this.#slots.length - 1)
-      while (this.#slots[slot] !== 0) slot = (slot + 1) & (this.#slots.length - 1)
-      this.#slots[slot] = at
-    }
   }
 }
 

@@ -19,9 +19,10 @@ import { parseNeighbours } from '../../src/subscribers/neighbours.ts'
 import { openSubscribers } from '../../src/subscribers/open-subscribers.ts'
 import { radiusParser } from '../../src/subscribers/radius.ts'
 import { LONGEST_LINE } from '../../src/subscribers/read-lines.ts'
+import { SlotTable } from '../../src/subscribers/slot-table.ts'
 import { ALL_PORTS, cleanText, type LineParser, NOBODY, parseMac } from '../../src/subscribers/subscriber.ts'
 import type { Subscribers } from '../../src/subscribers/subscribers.ts'
-import { TextPool } from '../../src/subscribers/text-pool.ts'
+import { stir, TextPool } from '../../src/subscribers/text-pool.ts'
 
 const address = (text: string) => parseAddress(text) as Prefix
 const NOON = Date.parse('2026-11-26T12:00:00Z') / 1000
@@ -344,6 +345,51 @@ t.test('texts are kept once, whatever they are', async (t) => {
     { numRuns: 30 },
   )
   t.pass()
+})
+
+t.test('numbers are found by a hash, and few move at a time when the table grows', async (t) => {
+  const names = fc.array(fc.integer({ min: 0, max: 300 }), { maxLength: 1_000 })
+  fc.assert(
+    fc.property(names, fc.constantFrom(0xffffffff, 0xff000003, 0), (steps, mask) => {
+      // With a poor hash many meet in one slot, and in one part.
+      const hash = (name: number) => (Math.imul(name, 0x9e3779b1) & mask) >>> 0
+      const nameOf = new Map<number, number>()
+      const table = new SlotTable((number) => hash(nameOf.get(number) ?? -1))
+      const latest = new Map<number, number>()
+      for (const [index, name] of steps.entries()) {
+        nameOf.set(index, name)
+        const slot = table.slot(hash(name), (number) => nameOf.get(number) === name)
+        if (table.at(slot) !== (latest.get(name) ?? -1)) return false
+        table.put(slot, index)
+        latest.set(name, index)
+      }
+      return (
+        table.size === latest.size &&
+        [...latest].every(
+          ([name, index]) => table.at(table.slot(hash(name), (number) => number === index)) === index,
+        )
+      )
+    }),
+    { numRuns: 100 },
+  )
+  const COUNT = 100_000
+  let moved = 0
+  const table = new SlotTable((number) => {
+    moved++
+    return stir(number)
+  })
+  let most = 0
+  for (let number = 0; number < COUNT; number++) {
+    const before = moved
+    table.put(
+      table.slot(stir(number), () => false),
+      number,
+    )
+    most = Math.max(most, moved - before)
+  }
+  t.equal(table.size, COUNT)
+  t.ok(moved > COUNT / 2, 'it has grown')
+  t.ok(most < COUNT / 100, `at most ${most} of ${COUNT} at once`)
 })
 
 const held = (
