@@ -49,6 +49,10 @@ const SCHEMA = `
   ).join('')}
   PRAGMA user_version = ${VERSION};`
 
+/** Sums of weeks machine by machine: a ranking of a quarter year then adds up what it reads, and sorts nothing. */
+export const WEEKS_BY_MACHINE = 'weeks_by_machine'
+const INDEXES = `CREATE INDEX IF NOT EXISTS ${WEEKS_BY_MACHINE} ON machine_week (machine, time, attempts)`
+
 /** SQLite's primary result codes (sqlite3.h). */
 const SQLITE_CORRUPT = 11
 const SQLITE_NOTADB = 26
@@ -72,6 +76,7 @@ export class AttemptsDatabase {
       const version = Number(this.#database.prepare('PRAGMA user_version').get()?.['user_version'])
       if (version === 0) inTransaction(this.#database, () => this.#database.exec(SCHEMA))
       else if (version !== VERSION) throw new OtherVersionError(`it is of version ${version}, not ${VERSION}`)
+      this.#database.exec(INDEXES)
     } catch (error) {
       this.#database.close()
       throw error
