@@ -108,7 +108,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     relaxed,
     incidents,
     networkOf: (source) => networkOf(controller.inForce?.model ?? null, source),
-    attempts: (source, limit) => recentAttempts(history.log, source, limit),
+    attempts: (source, limit, uid) => recentAttempts(history.log, source, limit, uid),
     now: Date.now,
     random: Math.random,
     log: alertsLog(log, () => metrics),
@@ -164,6 +164,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     nflogGroup: config.compile.nflogGroup,
     resumed: incidents.unfinished(),
     baselines,
+    users,
     onIncident: (event, attempt) => {
       news.incident(event, attempt)
       exemptions.incident(event)

@@ -123,6 +123,7 @@ function incident(number: number): Incident {
   return {
     ...{ id: `before-${number}`, kind: 'spam-bot', confidence: 'likely', state: 'open' },
     ...{ source: `100.80.${number >> 8}.${number & 255}`, policy: 'residential', verdict: 'block' },
+    ...{ user: null, process: null },
     ...{
       acknowledged: false,
       firstSeen: now - 60_000,

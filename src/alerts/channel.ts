@@ -23,8 +23,8 @@ export interface Channel {
 /** What a channel of the running service may use. */
 export interface Surroundings {
   readonly memory: Memory
-  /** The latest attempts of a machine, as they were told; empty: none are known. */
-  attempts(source: string, limit: number): readonly Attempt[]
+  /** The latest attempts of a machine, or of one of its users, as they were told; empty: none are known. */
+  attempts(source: string, limit: number, uid?: number): readonly Attempt[]
   /** For what a channel does of its own accord, and nobody waits for. */
   onFailed(error: Error): void
 }

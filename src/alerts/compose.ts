@@ -1,5 +1,6 @@
 /** From what happened to what people and programs are told. Pure. */
 import type { IncidentBody } from '../detect/incident-body.ts'
+import { localUser } from './formats/who.ts'
 import type { Body, DigestNews, ExemptionNews, IncidentNews, Message, SingleNews, Text } from './message.ts'
 import type { TEXT_VARIABLES, View } from './text-variables.ts'
 import type { Texts } from './texts.ts'
@@ -105,7 +106,7 @@ class Writer {
         first: index === 0,
       })),
       worst: digest.worst.map((incident) => ({
-        machine: machineOf(incident),
+        machine: machineOf(incident, texts),
         source: incident.source,
         subscriber: subscriberOf(incident),
         kind: texts.word('kinds', incident.kind),
@@ -148,7 +149,7 @@ class Writer {
       ...this.common(news),
       id: incident.id,
       kind: texts.word('kinds', incident.kind),
-      machine: machineOf(incident),
+      machine: machineOf(incident, texts),
       source: incident.source,
       subscriber: subscriberOf(incident),
       policy: incident.policy ?? '–',
@@ -160,7 +161,7 @@ class Writer {
       lasted: this.#span(Date.parse(incident.last_seen) - Date.parse(incident.first_seen)),
       fate: texts.word('fate', incident.verdict),
       certainty: texts.word('certainty', incident.confidence),
-      advice: texts.word('advice', incident.kind),
+      advice: texts.advice(incident.kind, localUser(incident) !== null),
       occurrence: this.#count(occurrence),
       repeated: occurrence > 1,
       within: this.#span(within),
@@ -207,7 +208,9 @@ const UNITS = [
 ] as const
 
 /** The subscriber's name where it is known: an address says nothing to people. */
-function machineOf(incident: IncidentBody): string {
+function machineOf(incident: IncidentBody, texts: Texts): string {
+  const user = localUser(incident)
+  if (user !== null) return texts.localUser(user, incident.source)
   const subscriber = subscriberOf(incident)
   return subscriber === '' ? incident.source : `${subscriber} (${incident.source})`
 }

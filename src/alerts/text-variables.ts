@@ -57,4 +57,8 @@ export type View<V extends Variables> = {
   readonly [name in keyof V]: V[name] extends Variables ? readonly View<V[name]>[] : string | boolean
 }
 
-export const COUNT = named('count')
+/** Of words that have any. */
+export const WORD_VARIABLES: Variables & Readonly<Record<string, Variables>> = {
+  many_servers: named('count'),
+  local_user: named('user', 'address'),
+}

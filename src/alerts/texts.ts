@@ -10,13 +10,17 @@ import { checkShape } from '../policy/shape.ts'
 import { parseYaml, type SourceDocument } from '../policy/yaml-source.ts'
 import { templateFaults } from './check-template.ts'
 import type { Text } from './message.ts'
-import { COUNT, TEXT_VARIABLES, type TextName, type Variables, type View } from './text-variables.ts'
+import { TEXT_VARIABLES, type TextName, type Variables, type View, WORD_VARIABLES } from './text-variables.ts'
 
 export interface Texts {
   readonly language: string
   render<N extends TextName>(name: N, view: View<(typeof TEXT_VARIABLES)[N]>): Text
   /** A word of a table; the key itself where there is none. */
-  word(table: 'kinds' | 'certainty' | 'fate' | 'advice' | 'because' | 'events', key: string): string
+  word(table: 'kinds' | 'certainty' | 'fate' | 'because' | 'events', key: string): string
+  /** What to do about an incident of the kind: of a machine, or of a user of one. */
+  advice(kind: string, isUser: boolean): string
+  /** Such as `user alice on 192.0.2.5`. */
+  localUser(user: string, address: string): string
   /** Such as `40 mail servers`. */
   servers(count: number): string
 }
@@ -33,6 +37,9 @@ const FALLBACK = 'en'
 
 const MOST_SUBJECT = 200
 
+/** In a language that has no words for it. */
+const LOCAL_USER = '{{user}} ({{address}})'
+
 const line = (maxLength = 500) => Type.String({ format: 'text', minLength: 1, maxLength })
 const table = (...keys: readonly string[]) => part(Object.fromEntries(keys.map((key) => [key, line()])))
 const part = (properties: TProperties) => Type.Object(properties, { additionalProperties: false })
@@ -48,6 +55,9 @@ const WORDS = {
     ...['opened', 'updated', 'resolved', 'reminder', 'exemption-lapses', 'exemption-lapsed'],
     ...['exemption-revoked', 'table-contested', 'table-uncontested', 'preflight-appeared', 'preflight-gone'],
   ),
+  // Languages of operators may have been written without these.
+  local_advice: Type.Optional(table('spam-bot', 'misconfigured-client', 'scanner')),
+  local_user: Type.Optional(line()),
   one_server: line(),
   many_servers: line(),
 }
@@ -105,6 +115,14 @@ function textsOf(language: string, { texts, words }: Language): Texts {
       const found = words[table]
       return typeof found === 'object' ? (found[key] ?? key) : key
     },
+    advice(kind, isUser) {
+      const { advice, local_advice: local } = words
+      const found = [isUser ? local : undefined, advice].flatMap((table) =>
+        typeof table === 'object' ? [table[kind]] : [],
+      )
+      return found.find((text) => text !== undefined) ?? kind
+    },
+    localUser: (user, address) => fill(String(words['local_user'] ?? LOCAL_USER), { user, address }),
     servers: (count) =>
       count === 1
         ? String(words['one_server'])
@@ -172,9 +190,9 @@ function faultsOf(document: SourceDocument, lines: readonly string[]): Diagnosti
         TEXT_VARIABLES[name as TextName],
       ]),
     ),
-    ...('many_servers' in words
-      ? [['/words/many_servers', String(words['many_servers']), COUNT] as [string, string, Variables]]
-      : []),
+    ...Object.entries(WORD_VARIABLES).flatMap(([name, variables]): [string, string, Variables][] =>
+      name in words ? [[`/words/${name}`, String(words[name]), variables]] : [],
+    ),
   ]
   return templates.flatMap(([pointer, template, variables]) =>
     templateFaults(template, variables).map(({ offset, message }) => {

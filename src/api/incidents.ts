@@ -49,6 +49,21 @@ export const IncidentSchema = object(
       description:
         'the machine: an address, or an IPv6 prefix; of a flood, `policy:` and the name of a policy',
     }),
+    user: nullable(
+      object(
+        { uid: Count, name: nullable(Text) },
+        {
+          description:
+            'of the machine itself, where several share its address; null: not of one of its users',
+        },
+      ),
+    ),
+    process: nullable(
+      object(
+        { name: Text, path: nullable(Text) },
+        { description: "the program that was seen making one of the user's attempts; null: nobody saw" },
+      ),
+    ),
     subscriber: nullable(SubscriberSchema),
     policy: nullable(Name),
     verdict: oneOf(['block', 'redirect', 'observe', 'allow']),

@@ -57,6 +57,7 @@ const COLUMNS: readonly Column<IncidentBody>[] = [
   },
   { title: 'sure', text: ({ confidence }) => confidence },
   { title: 'source', text: ({ source }) => source, style: () => 'bold' },
+  { title: 'user', text: userOf },
   { title: 'attempts', text: ({ attempts }) => String(attempts) },
   { title: 'last seen', text: ({ last_seen }) => ago(last_seen, Date.now()) },
   {
@@ -65,6 +66,11 @@ const COLUMNS: readonly Column<IncidentBody>[] = [
   },
   { title: 'summary', text: ({ summary }) => summary },
 ]
+
+/** Of a machine that several users share. */
+function userOf({ user }: IncidentBody): string {
+  return user === null ? '' : (user.name ?? String(user.uid))
+}
 
 /** Who was behind it, with all that is known of them. */
 function describe({ source, since, ...known }: Subscriber): string {
@@ -75,11 +81,16 @@ function describe({ source, since, ...known }: Subscriber): string {
 function details(incident: IncidentBody): string[] {
   const { id, kind, confidence, state, acknowledged, source, policy, verdict, first_seen, last_seen } =
     incident
+  const { user, process } = incident
   const rows: [string, string][] = [
     ['incident', id],
     ['kind', `${kind} (${confidence})`],
     ['state', acknowledged ? `${state}, acknowledged` : state],
     ['source', source],
+    ...(user === null ? [] : [['user', `${user.name ?? 'nameless'} (${user.uid})`] as [string, string]]),
+    ...(process === null
+      ? []
+      : [['program', `${process.name} ${process.path ?? ''}`.trim()] as [string, string]]),
     ...(incident.subscriber === null
       ? []
       : [['subscriber', describe(incident.subscriber)] as [string, string]]),

@@ -13,11 +13,13 @@ import {
 } from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { Generation } from '../kernel/generation.ts'
+import type { LocalUsers } from '../kernel/local-users.ts'
 import { governingPolicy } from '../policy/decide.ts'
 import type { Model, Thresholds } from '../policy/model.ts'
 import type { BaselineStore } from '../store/baselines.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import { type EventSource, startEventSource } from '../watch/event-source.ts'
+import { LocalProcesses } from '../watch/local-processes.ts'
 import { LossMeter } from '../watch/loss.ts'
 import { RunningTotals, type Sum } from '../watch/totals.ts'
 import type { AttemptHistory, Tally } from './attempt-history.ts'
@@ -30,6 +32,8 @@ export interface MonitorOptions {
   readonly nflogGroup: number
   /** Incidents that an earlier run left open, and those that may be opened again. */
   readonly resumed: readonly Incident[]
+  /** Names of local users. */
+  readonly users: LocalUsers
   /** What relays and exempt hosts usually do. */
   readonly baselines: Pick<BaselineStore, 'all' | 'save'>
   /** Must be durable when it returns. */
@@ -95,6 +99,7 @@ const GUARDED = 5_000
 export class Monitor {
   readonly detector: Detector
   readonly #options: MonitorOptions
+  readonly #processes = new LocalProcesses(Date.now)
   readonly #totals = new RunningTotals()
   readonly #loss = new LossMeter()
   #events: EventSource | null = null
@@ -125,6 +130,10 @@ export class Monitor {
       governing: (source) => {
         const { inForce } = options.controller
         return inForce === null ? null : (governingPolicy(inForce.model, source)?.policy.name ?? null)
+      },
+      local: {
+        nameOf: (uid) => options.users.nameOf(uid),
+        processOf: (uid) => this.#processes.of(uid),
       },
     })
   }
@@ -183,6 +192,8 @@ export class Monitor {
   }
 
   #observe(attempt: Attempt): void {
+    // Its connection is there for a moment only.
+    if (attempt.verdict !== 'allow') this.#processes.look(attempt)
     if (attempt.verdict === 'allow') this.#allowedTold++
     else this.#told++
     this.#options.log.attempt(attempt)

@@ -3,10 +3,14 @@ import type { Thresholds } from '../policy/model.ts'
 import { Case } from './case.ts'
 import type { Incident, IncidentEvent, IncidentKind } from './incident.ts'
 import type { Judgement } from './judge.ts'
+import { type Local, NOTHING_LOCAL } from './local.ts'
+import { machineKey } from './machine-key.ts'
 import { Room, type Tally } from './tally.ts'
 
 export interface Opening {
   readonly source: string
+  /** Of a local user; null for everybody else. */
+  readonly uid?: number | null
   readonly policy: string | null
   readonly verdict: Incident['verdict']
   readonly thresholds: Pick<Thresholds, 'resolveAfter' | 'reopenWithin'>
@@ -33,31 +37,35 @@ const MOST_CLOSED = 10_000
 
 export class CaseBook {
   readonly #newId: () => string
+  readonly #local: Local
   readonly #room = new Room()
   readonly #open = new Map<string, Entry>()
   /** By what identifies the subject, the one that was resolved first in front. */
   readonly #closed = new Map<string, Closed>()
   readonly #grown = new Set<Case>()
 
-  constructor(newId: () => string) {
+  constructor(newId: () => string, local: Local = NOTHING_LOCAL) {
     this.#newId = newId
+    this.#local = local
   }
 
   /** Opens an incident, the one that there was lately when there was one. */
   open(opening: Opening, now: number): { one: Case; event: IncidentEvent } {
-    const { source, policy, judgement, tally, verdict, thresholds } = opening
-    const key = subjectKey(source, judgement.kind)
+    const { source, uid = null, policy, judgement, tally, verdict, thresholds } = opening
+    const key = subjectKey(source, uid, judgement.kind)
     const closed = this.#closed.get(key)
     const before = closed !== undefined && now < closed.until ? closed.incident : null
     this.#closed.delete(key)
     const subject = {
       id: before?.id ?? this.#newId(),
       source,
+      user: uid === null ? null : (before?.user ?? { uid, name: null }),
+      process: before?.process ?? null,
       policy,
       firstSeen: before?.firstSeen ?? tally.firstSeen,
       reopened: before === null ? 0 : before.reopened + 1,
     }
-    const one = new Case(subject, tally, judgement, verdict, thresholds, before ?? undefined)
+    const one = new Case(subject, tally, judgement, verdict, thresholds, this.#local, before ?? undefined)
     if (opening.lost !== undefined) one.lost = opening.lost
     this.#enter(one, opening)
     return { one, event: { event: 'opened', time: now, incident: one.snapshot() } }
@@ -67,7 +75,9 @@ export class CaseBook {
   resume(incident: Incident, opening: Omit<Opening, 'source' | 'policy' | 'verdict' | 'judgement'>): Case {
     const { kind, confidence, evidence, verdict } = incident
     const judgement = { kind, confidence, evidence }
-    const one = new Case(subjectOf(incident), opening.tally, judgement, verdict, opening.thresholds, incident)
+    const { tally, thresholds } = opening
+    const subject = subjectOf(incident)
+    const one = new Case(subject, tally, judgement, verdict, thresholds, this.#local, incident)
     one.lastSeen = incident.lastSeen
     one.acknowledged = incident.acknowledged
     this.#enter(one, { ...opening, ...incident, judgement })
@@ -76,7 +86,10 @@ export class CaseBook {
 
   /** One that was resolved in an earlier run may be opened again until the time. */
   remember(incident: Incident, until: number): void {
-    this.#closed.set(subjectKey(incident.source, incident.kind), { incident, until })
+    this.#closed.set(subjectKey(incident.source, incident.user?.uid ?? null, incident.kind), {
+      incident,
+      until,
+    })
     if (this.#closed.size > MOST_CLOSED)
       for (const key of this.#closed.keys()) return void this.#closed.delete(key)
   }
@@ -138,10 +151,10 @@ export class CaseBook {
 }
 
 /** An exempt host may also be governed, and be known for both. */
-function subjectKey(source: string, kind: IncidentKind): string {
-  return kind === 'exempt-host-anomaly' ? `+${source}` : source
+function subjectKey(source: string, uid: number | null, kind: IncidentKind): string {
+  return kind === 'exempt-host-anomaly' ? `+${source}` : machineKey(source, uid)
 }
 
-function subjectOf({ id, source, policy, firstSeen, reopened }: Incident) {
-  return { id, source, policy, firstSeen, reopened }
+function subjectOf({ id, source, user, process, policy, firstSeen, reopened }: Incident) {
+  return { id, source, user, process, policy, firstSeen, reopened }
 }

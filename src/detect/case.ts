@@ -2,11 +2,15 @@
 import type { Thresholds } from '../policy/model.ts'
 import type { Evidence, Incident, IncidentKind } from './incident.ts'
 import type { Judgement } from './judge.ts'
+import type { Local } from './local.ts'
 import { summarize } from './summary.ts'
 import type { Tally } from './tally.ts'
 
 /** What does not change while it is open. */
-export type Subject = Pick<Incident, 'id' | 'source' | 'policy' | 'firstSeen' | 'reopened'>
+export type Subject = Pick<
+  Incident,
+  'id' | 'source' | 'user' | 'process' | 'policy' | 'firstSeen' | 'reopened'
+>
 
 /** What an earlier run, or an earlier time of the same incident, knew of it. */
 type Before = Pick<
@@ -39,6 +43,7 @@ export class Case {
   readonly #subject: Subject
   readonly #tally: Tally
   readonly #before: Before
+  readonly #local: Local
   #judgement: Judgement
   #nextNotice = 0
   /** When it last went on. */
@@ -57,8 +62,10 @@ export class Case {
     judgement: Judgement,
     verdict: Incident['verdict'],
     { resolveAfter, reopenWithin }: Pick<Thresholds, 'resolveAfter' | 'reopenWithin'>,
+    local: Local,
     before: Before = NOTHING,
   ) {
+    this.#local = local
     this.#subject = subject
     this.#tally = tally
     this.#judgement = judgement
@@ -76,6 +83,11 @@ export class Case {
 
   get source(): string {
     return this.#subject.source
+  }
+
+  /** null: it is no local user's. */
+  get uid(): number | null {
+    return this.#subject.user?.uid ?? null
   }
 
   get kind(): IncidentKind {
@@ -108,6 +120,7 @@ export class Case {
     const before = this.#before
     const current = {
       ...this.#subject,
+      ...this.#who(),
       ...this.#judgement,
       state,
       verdict: this.verdict,
@@ -121,6 +134,14 @@ export class Case {
       acknowledged: this.acknowledged,
     }
     return { ...current, summary: summarize(current) }
+  }
+
+  /** Names come late, and may be forgotten by those who knew them. */
+  #who(): Pick<Incident, 'user' | 'process'> {
+    const { user, process } = this.#subject
+    if (user === null) return { user, process }
+    const name = this.#local.nameOf(user.uid) ?? user.name
+    return { user: { ...user, name }, process: this.#local.processOf(user.uid) ?? process }
   }
 }
 

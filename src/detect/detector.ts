@@ -1,5 +1,5 @@
 /**
- * Attempts to incidents, one open incident at most for a machine. Time comes in with the attempts and ticks.
+ * Attempts to incidents, one open incident at most for a machine, and for each of this machine's own users. Time comes in with the attempts and ticks.
  *
  *                 enough attempts                quiet for resolve_after,
  *   (watched) ─────────────────────► open ──┐    or resolved by a person
@@ -27,6 +27,7 @@ import type { Baseline } from './exempt-host.ts'
 import { ExemptHosts } from './exempt-hosts.ts'
 import { Floods } from './floods.ts'
 import { INCIDENT_KINDS, type Incident, type IncidentEvent, type IncidentKind } from './incident.ts'
+import type { Local } from './local.ts'
 import { Machines, memory } from './machines.ts'
 
 export interface DetectorOptions {
@@ -36,6 +37,8 @@ export interface DetectorOptions {
   readonly governing?: (source: Attempt['source']) => string | null
   /** A fresh id for an incident. */
   readonly newId: () => string
+  /** What is known of this machine's own users. */
+  readonly local?: Local
   /** Most machines watched at once; of more the one that was quiet longest is forgotten, unless it has an open incident. */
   readonly maxMachines?: number
 }
@@ -68,7 +71,7 @@ export class Detector {
 
   constructor(options: DetectorOptions) {
     this.#options = options
-    this.#book = new CaseBook(options.newId)
+    this.#book = new CaseBook(options.newId, options.local)
     this.#machines = new Machines(this.#book, options.maxMachines)
     this.#exempt = new ExemptHosts(this.#book)
     this.#floods = new Floods(this.#book)

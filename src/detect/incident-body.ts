@@ -12,6 +12,9 @@ export interface IncidentBody {
   readonly confidence: Incident['confidence']
   readonly state: Incident['state']
   readonly source: string
+  /** Of the machine itself, with incidents of their own. */
+  readonly user: Incident['user']
+  readonly process: Incident['process']
   /** Who was behind the source when it happened; null when nothing tells. */
   readonly subscriber: Subscriber | null
   readonly policy: string | null
@@ -39,6 +42,8 @@ export function incidentBody(incident: Incident, subscriber: Subscriber | null):
     confidence,
     state,
     source,
+    user: incident.user,
+    process: incident.process,
     subscriber,
     policy,
     verdict,

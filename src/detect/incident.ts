@@ -1,4 +1,6 @@
 /** What is known of one machine's misbehaviour, or of a flood in which no machine can be told from another. */
+import type { LocalProcess } from '../watch/local-processes.ts'
+
 export const INCIDENT_KINDS = [
   'spam-bot',
   'misconfigured-client',
@@ -54,6 +56,12 @@ export interface Evidence {
   readonly usual: { readonly attempts: number; readonly destinations: number } | null
 }
 
+export interface LocalUser {
+  readonly uid: number
+  /** null: nobody has the id, or its name is not known yet. */
+  readonly name: string | null
+}
+
 /** Times are milliseconds since the epoch. */
 export interface Incident {
   readonly id: string
@@ -65,6 +73,13 @@ export interface Incident {
    * machine, `policy:` and the name of the policy whose networks its sources pretend to be in.
    */
   readonly source: string
+  /**
+   * The user of this machine whose processes did it: each has incidents of their own, with the machine's address as their
+   * source. null: it was forwarded, or what was counted cannot be put on one of the users.
+   */
+  readonly user: LocalUser | null
+  /** The program that was seen making one of the user's attempts; null: nobody saw. */
+  readonly process: LocalProcess | null
   /** null: no policy governs it, as is so with many relays. */
   readonly policy: string | null
   readonly verdict: 'block' | 'redirect' | 'observe' | 'allow'

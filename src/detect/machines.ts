@@ -1,6 +1,9 @@
 /**
  * Machines that a policy governs: what each did, and whether that is an incident. Those that have hardly done anything
  * wait among the newcomers, so that a flood from forged addresses is kept out of here.
+ *
+ * Of this machine's own attempts the kernel tells the user: on a shared host each user is a machine, and judged apart. What
+ * the kernel counts, it counts by address: of that, the host itself has what was told of none of its users.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Thresholds } from '../policy/model.ts'
@@ -10,6 +13,7 @@ import type { CaseBook } from './case-book.ts'
 import type { FloodWatch } from './flood.ts'
 import type { Incident, IncidentEvent } from './incident.ts'
 import { type Judgement, judge } from './judge.ts'
+import { machineKey } from './machine-key.ts'
 import { Newcomers } from './newcomers.ts'
 import { Tally } from './tally.ts'
 import { MachineTraits, type Traits } from './traits.ts'
@@ -33,7 +37,12 @@ export interface Counted {
 }
 
 interface Machine {
+  readonly key: string
   readonly source: string
+  readonly uid: number | null
+  /** Of a host: attempts that were told of its users, and those who have an open incident. */
+  toldOfUsers: number
+  readonly users: Set<Machine>
   policy: string
   thresholds: Thresholds
   traits: MachineTraits
@@ -61,7 +70,7 @@ export class Machines {
   readonly #book: CaseBook
   readonly #most: number
   readonly #newcomers: Newcomers
-  /** In order of their latest attempts, the quietest first. */
+  /** By key, in order of their latest attempts, the quietest first. */
   readonly #machines = new Map<string, Machine>()
 
   constructor(book: CaseBook, most = MOST_MACHINES) {
@@ -76,18 +85,22 @@ export class Machines {
 
   observe(attempt: Attempt, governed: Governed): IncidentEvent[] {
     const { machine: source, thresholds, policy, flood } = governed
-    let machine = this.#machines.get(source)
+    const { uid } = attempt
+    const isLocal = uid !== null
+    if (isLocal) this.#toldOfUser(attempt, governed)
+    const key = machineKey(source, uid)
+    let machine = this.#machines.get(key)
     if (machine === undefined) {
-      const { isNew, known } = this.#newcomers.add(source, attempt, enough(thresholds))
-      flood.add(source, isNew, attempt.time)
+      const { isNew, known } = this.#newcomers.add(key, attempt, enough(thresholds))
+      // Our own addresses are not forged, however many users there are.
+      flood.add(source, isNew && !isLocal, attempt.time)
       if (known === null) return []
-      machine = newMachine(source, policy, thresholds, known[0] ?? attempt)
+      machine = newMachine(source, uid, policy, thresholds, known[0] ?? attempt)
       this.#enter(machine)
       for (const earlier of known.slice(0, -1)) add(machine, earlier)
     } else {
       flood.add(source, false, attempt.time)
-      this.#machines.delete(source)
-      this.#machines.set(source, machine)
+      this.#touch(machine)
     }
     machine.policy = policy
     // A policy that changed its mind begins to watch afresh; what is open stays open.
@@ -99,7 +112,7 @@ export class Machines {
     add(machine, attempt)
     const time = machine.tally.lastSeen
     const traits = machine.traits.at(time)
-    return this.#judged(machine, judge(traits, thresholds), isHidden(traits, flood), time)
+    return this.#judged(machine, judge(traits, thresholds), !isLocal && isHidden(traits, flood), time)
   }
 
   /** The kernel has counted so many attempts more of a machine. */
@@ -111,7 +124,7 @@ export class Machines {
     const isMuch = attempts >= Math.max(thresholds.spamBot.connections, thresholds.spamBot.attempts)
     if (machine === undefined) {
       if (!isMuch || isHiddenByCount(attempts, flood)) return []
-      machine = newMachine(source, policy, thresholds, { time, verdict })
+      machine = newMachine(source, null, policy, thresholds, { time, verdict })
       this.#enter(machine)
     }
     settle(machine, time)
@@ -119,19 +132,21 @@ export class Machines {
     machine.countedAt = time
     if (!isMuch || isHiddenByCount(attempts, flood)) return []
     // In a flood a sample is told, by which nobody may stand out of it who does by count.
-    const isTold = machine.tally.told >= TOLD_SHARE * machine.counted
-    if (isTold && (machine.open !== null || !flood.isActive)) return []
+    const isTold = told(machine) >= TOLD_SHARE * machine.counted
+    if (isTold && (machine.open !== null || machine.toldOfUsers > 0 || !flood.isActive)) return []
+    // What is lost is a user's, and most likely of the one who is known to do so: no second incident says it better.
+    if (machine.open === null && [...machine.users].some(isGrave)) return []
     machine.tally.lastSeen = Math.max(machine.tally.lastSeen, time)
     // Where most is told, the rest may be under way.
-    if (!isTold) machine.lost = Math.max(machine.lost, machine.counted - machine.tally.told)
+    if (!isTold) machine.lost = Math.max(machine.lost, machine.counted - told(machine))
     return this.#judged(machine, byCount(attempts, machine, thresholds), false, time)
   }
 
   tick(now: number): void {
     for (const machine of this.#machines.values()) {
       if (machine.open === null) {
-        if (machine.tally.lastSeen + memory(machine.thresholds) > now) continue
-        this.#machines.delete(machine.source)
+        if (machine.users.size > 0 || machine.tally.lastSeen + memory(machine.thresholds) > now) continue
+        this.#machines.delete(machine.key)
       } else if (machine.countedAt + UNDER_WAY <= now) {
         const { lost } = machine
         settle(machine, now)
@@ -148,14 +163,17 @@ export class Machines {
 
   resume(incident: Incident, thresholds: Thresholds): void {
     const first = { time: incident.lastSeen, verdict: incident.verdict }
-    const machine = newMachine(incident.source, incident.policy ?? '', thresholds, first)
-    this.#enter(machine)
+    const { source, policy, user } = incident
+    const known = user === null ? this.#machines.get(source) : undefined
+    const machine = known ?? newMachine(source, user?.uid ?? null, policy ?? '', thresholds, first)
+    if (known === undefined) this.#enter(machine)
     const { tally } = machine
-    machine.open = this.#book.resume(incident, { tally, thresholds, onClosed: () => this.#forget(machine) })
+    machine.open = this.#book.resume(incident, { tally, thresholds, onClosed: () => this.#closed(machine) })
+    this.#opened(machine, first)
   }
 
   #judged(machine: Machine, judgement: Judgement | null, hidden: boolean, now: number): IncidentEvent[] {
-    const { open, source, policy, verdict, thresholds, tally, lost } = machine
+    const { open, source, uid, policy, verdict, thresholds, tally, lost } = machine
     if (open !== null) {
       open.verdict = verdict
       open.lastSeen = tally.lastSeen
@@ -167,43 +185,89 @@ export class Machines {
     const opened = this.#book.open(
       {
         source,
+        uid,
         policy,
         verdict,
         thresholds,
         judgement,
         tally,
         lost,
-        onClosed: () => this.#forget(machine),
+        onClosed: () => this.#closed(machine),
       },
       now,
     )
     machine.open = opened.one
+    this.#opened(machine, { time: now, verdict })
     return [opened.event]
   }
 
   #enter(machine: Machine): void {
-    this.#machines.set(machine.source, machine)
+    this.#machines.set(machine.key, machine)
     if (this.#machines.size <= this.#most) return
-    for (const { open, source } of this.#machines.values()) {
-      if (open !== null) continue
-      this.#machines.delete(source)
+    for (const { open, key, users } of this.#machines.values()) {
+      if (open !== null || users.size > 0) continue
+      this.#machines.delete(key)
       return
     }
   }
 
-  #forget({ source }: Machine): void {
-    this.#machines.delete(source)
+  #touch(machine: Machine): void {
+    this.#machines.delete(machine.key)
+    this.#machines.set(machine.key, machine)
+  }
+
+  /** From the first attempt on, so that nothing that was told counts as lost. */
+  #toldOfUser(attempt: Attempt, { machine: source, policy, thresholds }: Governed): void {
+    const host = this.#hostOf(source, policy, thresholds, attempt)
+    host.toldOfUsers++
+    host.tally.lastSeen = Math.max(host.tally.lastSeen, attempt.time)
+    this.#touch(host)
+  }
+
+  #hostOf(
+    source: string,
+    policy: string,
+    thresholds: Thresholds,
+    first: Pick<Attempt, 'time' | 'verdict'>,
+  ): Machine {
+    const known = this.#machines.get(source)
+    if (known !== undefined) return known
+    const host = newMachine(source, null, policy, thresholds, first)
+    this.#enter(host)
+    return host
+  }
+
+  #opened(machine: Machine, first: Pick<Attempt, 'time' | 'verdict'>): void {
+    const { source, uid, policy, thresholds } = machine
+    if (uid !== null) this.#hostOf(source, policy, thresholds, first).users.add(machine)
+  }
+
+  #closed(machine: Machine): void {
+    const { key, source, uid, policy, thresholds, verdict, tally, toldOfUsers } = machine
+    this.#machines.delete(key)
+    if (uid !== null) this.#machines.get(source)?.users.delete(machine)
+    if (toldOfUsers === 0) return
+    // Its users go on: what was counted until now is done with, told or lost.
+    const { counted, countedAt, settled, users, lost } = machine
+    const first = { time: tally.lastSeen, verdict }
+    const known = { counted, countedAt, settled, users, toldOfUsers: toldOfUsers + tally.told + lost }
+    this.#enter({ ...newMachine(source, null, policy, thresholds, first), ...known })
   }
 }
 
 function newMachine(
   source: string,
+  uid: number | null,
   policy: string,
   thresholds: Thresholds,
   { time, verdict }: Pick<Attempt, 'time' | 'verdict'>,
 ): Machine {
   return {
+    key: machineKey(source, uid),
     source,
+    uid,
+    toldOfUsers: 0,
+    users: new Set(),
     policy,
     thresholds,
     traits: new MachineTraits(thresholds),
@@ -231,7 +295,16 @@ function add({ traits, tally }: Machine, attempt: Attempt): void {
 function settle(machine: Machine, now: number): void {
   if (machine.countedAt + UNDER_WAY > now) return
   machine.settled = machine.counted
-  machine.lost = Math.max(machine.lost, machine.settled - machine.tally.told)
+  machine.lost = Math.max(machine.lost, machine.settled - told(machine))
+}
+
+function told({ tally, toldOfUsers }: Machine): number {
+  return tally.told + toldOfUsers
+}
+
+/** Whose lost attempts need no other explanation. */
+function isGrave({ open }: Machine): boolean {
+  return open?.kind === 'spam-bot' || open?.kind === 'scanner'
 }
 
 /** While there is a flood, what does not stand out of it is a part of it. */

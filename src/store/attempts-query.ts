@@ -10,6 +10,8 @@ export interface RecentQuery {
   readonly source?: Prefix
   readonly policy?: string
   readonly verdict?: Verdict
+  /** Of a local user. */
+  readonly uid?: number
   readonly since?: number
   readonly until?: number
   /** As in the last item of the page before. */
@@ -35,7 +37,7 @@ export interface RecentAttempt {
 
 /** The latest first. */
 export function recent(database: AttemptsDatabase, query: RecentQuery): RecentAttempt[] {
-  const { source, policy, verdict, since, until, before, limit } = query
+  const { source, policy, verdict, uid, since, until, before, limit } = query
   const range = source === undefined ? null : prefixRange(source)
   return database
     .prepare(
@@ -43,6 +45,7 @@ export function recent(database: AttemptsDatabase, query: RecentQuery): RecentAt
        WHERE (:before IS NULL OR id < :before)
          AND (:first IS NULL OR (source BETWEEN :first AND :last AND length(source) = length(:first)))
          AND (:policy IS NULL OR policy = :policy) AND (:verdict IS NULL OR verdict = :verdict)
+         AND (:uid IS NULL OR uid = :uid)
          AND (:since IS NULL OR time >= :since) AND (:until IS NULL OR time < :until)
        ORDER BY id DESC LIMIT :limit`,
     )
@@ -52,6 +55,7 @@ export function recent(database: AttemptsDatabase, query: RecentQuery): RecentAt
       last: range?.last ?? null,
       policy: policy ?? null,
       verdict: verdict ?? null,
+      uid: uid ?? null,
       since: since ?? null,
       until: until ?? null,
       limit,

@@ -64,14 +64,17 @@ export class IncidentStore {
       .map(({ id }) => String(id))
   }
 
-  /** How many incidents a machine had before this one, that were seen last since then (milliseconds since the epoch). */
-  earlier({ id, source, firstSeen }: Pick<Incident, 'id' | 'source' | 'firstSeen'>, since: number): number {
+  /** How many incidents a machine, or a user of it, had before this one, that were seen last since then (milliseconds since the epoch). */
+  earlier(
+    { id, source, user, firstSeen }: Pick<Incident, 'id' | 'source' | 'user' | 'firstSeen'>,
+    since: number,
+  ): number {
     const row = this.#database
       .prepare(
         `SELECT count(*) AS found FROM incidents
-         WHERE source = ? AND id <> ? AND last_seen >= ? AND last_seen <= ?`,
+         WHERE source = ? AND json_extract(body, '$.user.uid') IS ? AND id <> ? AND last_seen >= ? AND last_seen <= ?`,
       )
-      .get(source, id, since, firstSeen)
+      .get(source, user?.uid ?? null, id, since, firstSeen)
     return Number(row?.['found'])
   }
 
@@ -111,6 +114,8 @@ export class IncidentStore {
 
 /** What incidents did not have when they were written by an earlier release. */
 const BEFORE = {
+  user: null,
+  process: null,
   lost: 0,
   evidence: {
     rule: 'fan-out',

@@ -17,6 +17,8 @@ export function incident(changes: Partial<IncidentBody> = {}): IncidentBody {
     confidence: 'definite',
     state: 'open',
     source: '100.64.1.2',
+    user: null,
+    process: null,
     subscriber: null,
     policy: 'residential',
     verdict: 'block',

@@ -23,6 +23,8 @@ export function incident(id: string, more: Partial<Incident> = {}): Incident {
     confidence: 'likely',
     state: 'open',
     source: '100.64.1.2',
+    user: null,
+    process: null,
     policy: 'residential',
     verdict: 'block',
     acknowledged: false,

@@ -279,6 +279,8 @@ t.test('the database', async (t) => {
     confidence: 'likely',
     state,
     source: '100.64.1.2',
+    user: null,
+    process: null,
     policy: 'p',
     verdict: 'block',
     firstSeen: 1,

@@ -1,6 +1,7 @@
 /** Reports infected machines to whoever is behind them, in the formats of abuse desks, and not more often than it helps. */
 import { hostname } from 'node:os'
 import { Type } from 'typebox'
+import { machineKey } from '../../detect/machine-key.ts'
 import { parseDuration } from '../../policy/formats.ts'
 import { channelType, PermanentError, type Surroundings } from '../channel.ts'
 import { whoIs } from '../formats/who.ts'
@@ -57,7 +58,9 @@ export const abuseReport = channelType({
     }
 
     const report = async (message: IncidentMessage, to: string, text: Text, signal: AbortSignal) => {
-      const attempts = surroundings?.attempts(message.body.incident.source, MAX_ATTEMPTS) ?? []
+      const { source, user } = message.body.incident
+      // What other users of a host did is not for everybody.
+      const attempts = surroundings?.attempts(source, MAX_ATTEMPTS, user?.uid) ?? []
       const envelope = { channel: name, from, to: [to] }
       await send(to, await reportOf({ message, envelope, text, attempts, organisation }, format), signal)
     }
@@ -84,7 +87,7 @@ export const abuseReport = channelType({
       if (event !== 'opened' && event !== 'updated') return
       const who = whoIs(incident)
       const contact = who?.contact ?? ''
-      const subscriber = `subscriber ${who?.account ?? who?.name ?? who?.mac ?? incident.source}`
+      const subscriber = `subscriber ${who?.account ?? who?.name ?? who?.mac ?? machineKey(incident.source, incident.user?.uid ?? null)}`
       const last = Number(surroundings?.memory.get(subscriber) ?? 0)
       // A second report in a day has no news for them.
       if (underWay.has(subscriber) || Date.now() - last < pause) return

@@ -26,6 +26,8 @@ export function alertOf(message: Message): AlertUpdate {
   const { about, gateway, severity, time, text, body } = message
   const thread = threadOf(message)
   const incident = about === 'incident' ? message.body.incident : null
+  // Its number: a name may become known later.
+  const user = incident?.user
   const subscriber = incident === null ? null : subscriberName(incident)
   return {
     id: thread.id,
@@ -42,6 +44,7 @@ export function alertOf(message: Message): AlertUpdate {
               kind: incident.kind,
               source: incident.source,
               ...(incident.policy === null ? {} : { policy: incident.policy }),
+              ...(user === undefined || user === null ? {} : { uid: String(user.uid) }),
               ...(subscriber === null ? {} : { subscriber }),
             }),
       },

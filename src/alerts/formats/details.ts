@@ -1,7 +1,7 @@
 /** What is known in a message, in short, under names: for cards, tables and structured data. */
 import type { IncidentBody } from '../../detect/incident-body.ts'
 import type { Body } from '../message.ts'
-import { subscriberName } from './who.ts'
+import { localUser, programOf, subscriberName } from './who.ts'
 
 export interface Detail {
   /** For programs: lower case, digits and underscores. */
@@ -66,6 +66,8 @@ function incidentDetails(incident: IncidentBody, occurrence: number): Detail[] {
   const { id, kind, confidence, state, source, policy, verdict, attempts, destinations } = incident
   return [
     detail('source', 'Machine', source),
+    ...optional('user', 'User', localUser(incident)),
+    ...optional('program', 'Program', programOf(incident)),
     ...optional('subscriber', 'Subscriber', subscriberName(incident)),
     detail('kind', 'Kind', kind),
     detail('confidence', 'Confidence', confidence),

@@ -5,7 +5,7 @@ import type { Message, Severity } from '../message.ts'
 import { formatCef } from './cef.ts'
 import { detailsOf } from './details.ts'
 import type { SyslogMessage } from './syslog.ts'
-import { subscriberName } from './who.ts'
+import { localUser, programOf, subscriberName } from './who.ts'
 
 export interface SyslogContentOptions {
   readonly format: 'structured' | 'cef'
@@ -58,7 +58,8 @@ function incidentExtensions(
   incident: Extract<Message, { about: 'incident' }>['body']['incident'],
 ): [string, string][] {
   const { source, attempts, verdict, policy, confidence, first_seen, last_seen, top_destinations } = incident
-  const subscriber = subscriberName(incident)
+  const user = localUser(incident) ?? subscriberName(incident)
+  const program = programOf(incident)
   // A flood has no machine but the name of a policy.
   const [address = source, length] = source.split('/')
   const family = isIP(address)
@@ -78,7 +79,8 @@ function incidentExtensions(
     ['cnt', String(attempts)],
     ['start', String(Date.parse(first_seen))],
     ['end', String(Date.parse(last_seen))],
-    ...(subscriber === null ? [] : one('suser', subscriber)),
+    ...(user === null ? [] : one('suser', user)),
+    ...(program === null ? [] : one('sproc', program)),
     ...(policy === null ? [] : labelled('cs1', policy, 'Policy')),
     ...labelled('cs2', confidence, 'Confidence'),
   ]

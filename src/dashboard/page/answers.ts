@@ -29,6 +29,7 @@ export interface Incident {
   readonly kind: string
   readonly confidence: string
   readonly source: string
+  readonly user: { readonly uid: number; readonly name: string | null } | null
   readonly subscriber: {
     readonly name: string | null
     readonly account: string | null

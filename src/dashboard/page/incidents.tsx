@@ -39,9 +39,11 @@ export function Incidents({ incidents, open, now }: IncidentsProps) {
 }
 
 function Item({ incident, now }: { incident: Incident; now: number }) {
-  const { kind, confidence, source, subscriber, attempts, acknowledged, summary } = incident
+  const { kind, confidence, source, user, subscriber, attempts, acknowledged, summary } = incident
   const since = Date.parse(incident.first_seen)
-  const who = [subscriber?.name, subscriber?.account, subscriber?.port].filter((part) => part).join(', ')
+  const behind = [subscriber?.name, subscriber?.account, subscriber?.port].filter((part) => part).join(', ')
+  // On a shared host the user is who it is, and the subscriber the same again.
+  const who = user === null ? behind : `user ${user.name ?? user.uid}`
   return (
     <li data-sure={confidence} data-acknowledged={acknowledged}>
       <p class="kind">
