@@ -2,9 +2,9 @@
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { farMac } from '../../scripts/lab/topology.ts'
+import { farMac, gatewayAddress } from '../../scripts/lab/topology.ts'
 import type { Subscriber } from '../../src/subscribers/subscriber.ts'
-import { type Gateway, gateway, until } from './gateway.ts'
+import { type Gateway, gateway, POLICIES, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -162,7 +162,10 @@ const subscriberOf = async (g: Gateway, address: string) =>
   (await g.get(`/v1/sources/${address}`))['subscriber'] as Subscriber | null
 
 t.test('real servers, and who they say it was', async (t) => {
-  const g = await gateway(t)
+  const g = await gateway(t, {
+    ...POLICIES,
+    'hosting.yaml': `kind: policy\nname: hosting\nnetworks: [${gatewayAddress.ipv4}]\naction: drop\n`,
+  })
   await cable(g)
   const list = join(g.directory, 'customers.csv')
   const customers = (who: string) =>
@@ -283,6 +286,57 @@ t.test('real servers, and who they say it was', async (t) => {
     // What was written down with the incident stays.
     const { items } = (await g.get('/v1/incidents?kind=spam-bot')) as { items: { subscriber: Subscriber }[] }
     t.equal(items[0]?.subscriber.contact, 'alice@example.net')
+  })
+
+  await t.test('on a shared host it is the user, and the program, who has the incident', async (t) => {
+    const DAEMON = 1
+    const NOBODY = 65_534
+    const HOST = gatewayAddress.ipv4
+    /** Connects that stay under way, as the packets vanish, until it is killed. */
+    const connect = (uid: number, count: number) => {
+      const script = `import socket, time
+held = [socket.socket() for _ in range(${count})]
+for i, s in enumerate(held):
+  s.setblocking(False)
+  s.connect_ex(('203.0.113.%d' % (i + 1), 25))
+time.sleep(600)`
+      const as = ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups']
+      const child = g.lab.spawn(g.lab.gateway, [...as, 'python3', '-c', script], { stdio: 'ignore' })
+      t.teardown(() => child.kill('SIGKILL'))
+    }
+    connect(NOBODY, 1)
+    const of = async (uid: number) => {
+      const { items } = (await g.get(`/v1/attempts?source=${HOST}&limit=1000`)) as {
+        items: { uid: number }[]
+      }
+      return items.filter((one) => one.uid === uid).length
+    }
+    await until('the harmless one', async () => (await of(NOBODY)) > 0, PATIENCE)
+    connect(DAEMON, 40)
+    interface Found {
+      readonly user: { readonly uid: number; readonly name: string } | null
+      readonly process: { readonly name: string; readonly path: string } | null
+      readonly source: string
+    }
+    const open = async () =>
+      ((await g.get('/v1/incidents?state=open')) as { items: Found[] }).items.filter(
+        ({ source }) => source === HOST,
+      )
+    const found = await until(
+      'all that is known',
+      async () => {
+        const items = await open()
+        return items.some(({ user, process }) => user?.name && process) && items
+      },
+      PATIENCE,
+    )
+    t.match(found, [{ kind: 'spam-bot', user: { uid: DAEMON, name: 'daemon' }, policy: 'hosting' }])
+    t.equal(found.length, 1, 'one incident, and none of the other user or of all together')
+    t.match(found[0]?.process, { name: /^python3/, path: /^\/.*python3/ })
+    await until('an alert', async () =>
+      g.deliveries.some(({ body }) => JSON.parse(body).incident?.user?.uid === DAEMON),
+    )
+    t.match(JSON.parse((await g.egress25('incidents')).stdout).items, [{ user: { uid: DAEMON } }])
   })
   t.equal(await g.stop(service), 0)
 })

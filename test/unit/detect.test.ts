@@ -340,6 +340,121 @@ t.test('in a flood it is the count by which a machine stands out, where only a s
   t.match(many(100), [{ incident: { source: '100.64.9.9', kind: 'spam-bot', evidence: { rule: 'count' } } }])
 })
 
+t.test('users of a shared host', async (t) => {
+  const HOST = '192.0.2.5'
+  const begin = () => {
+    let ids = 0
+    const names = new Map<number, string>()
+    const { attempt } = setUp()
+    const detector = new Detector({
+      thresholds: () => DEFAULT_THRESHOLDS,
+      newId: () => `i${++ids}`,
+      local: {
+        nameOf: (uid) => names.get(uid) ?? null,
+        processOf: (uid) => (uid === 1_001 ? { name: 'bot', path: '/tmp/bot' } : null),
+      },
+    })
+    const by = (uid: number | null, i: number, time: number) =>
+      detector.observe({ ...attempt(HOST, `203.0.113.${i}`, time), uid })
+    const counted = (attempts: number, time: number) =>
+      detector.counted([
+        {
+          machine: parseAddress(HOST) as Prefix,
+          allowed: false,
+          policy: 'p',
+          verdict: 'block',
+          attempts,
+          time: START + time,
+        },
+      ])
+    return { detector, by, counted, names }
+  }
+  const subjects = (detector: Detector) =>
+    detector
+      .open()
+      .map(({ source, user, kind, attempts, lost }) => [source, user?.uid ?? null, kind, attempts, lost])
+
+  t.test('each is judged apart, and what is counted of the address is nobody’s loss', async (t) => {
+    const { detector, by, counted, names } = begin()
+    const events = Array.from({ length: 40 }, (_, i) => [
+      ...by(1_001, i, i),
+      ...(i < 9 ? by(1_002, i, i) : []),
+    ])
+    t.match(events.flat(), [
+      {
+        event: 'opened',
+        incident: { source: HOST, user: { uid: 1_001, name: null }, process: { name: 'bot' } },
+      },
+    ])
+    t.same(counted(49, 1_000), [])
+    detector.tick(START + 10_000)
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 40, 0]])
+    names.set(1_001, 'alice')
+    t.match(detector.open(), [{ user: { uid: 1_001, name: 'alice' } }], 'the name comes late')
+    names.clear()
+    for (let i = 0; i < 40; i++) by(1_002, i, 11_000 + i)
+    for (let i = 0; i < 40; i++) by(null, i, 12_000 + i)
+    t.same(subjects(detector), [
+      [HOST, 1_001, 'spam-bot', 40, 0],
+      [HOST, 1_002, 'spam-bot', 49, 0],
+      [HOST, null, 'spam-bot', 40, 0],
+    ])
+    t.equal(detector.openOf(HOST).length, 3)
+  })
+
+  t.test('what is lost while a user is known to be a bot is no second incident', async (t) => {
+    const { detector, by, counted } = begin()
+    for (let i = 0; i < 40; i++) by(1_001, i, i)
+    t.same(counted(5_000, 1_000), [])
+    detector.tick(START + 10_000)
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 40, 0]])
+    t.match(detector.resolve('i1', START + 11_000), { incident: { user: { uid: 1_001 } } })
+    t.match(counted(5_000, 12_000), [
+      { event: 'opened', incident: { user: null, process: null, evidence: { rule: 'count' } } },
+    ])
+    // And when that is closed, only what comes then counts.
+    detector.tick(START + 20_000)
+    t.ok(detector.resolve('i2', START + 21_000))
+    t.same(counted(20, 22_000), [])
+    by(1_002, 1, 23_000)
+    t.same(subjects(detector), [])
+  })
+
+  t.test('after a restart, and when they come back, it is the same story', async (t) => {
+    const first = begin()
+    for (let i = 0; i < 40; i++) first.by(1_001, i, i)
+    first.names.set(1_001, 'alice')
+    const [left] = first.detector.open()
+    const { detector, by, counted } = begin()
+    if (left !== undefined) detector.resume(left)
+    t.match(detector.open(), [{ id: 'i1', user: { uid: 1_001, name: 'alice' }, attempts: 40 }])
+    for (let i = 0; i < 40; i++) t.same(by(1_001, i, 60_000 + i), [], 'no second incident')
+    t.same(counted(5_000, 61_000), [])
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 80, 0]])
+    detector.resolve('i1', START + 62_000)
+    const other = Array.from({ length: 40 }, (_, i) => by(1_003, i, 70_000 + i)).flat()
+    t.match(
+      other,
+      [{ event: 'opened', incident: { user: { uid: 1_003 }, reopened: 0 } }],
+      'not of another user',
+    )
+    const again = Array.from({ length: 40 }, (_, i) => by(1_001, i, 80_000 + i)).flat()
+    t.match(again, [{ event: 'opened', incident: { id: 'i1', user: { uid: 1_001 }, reopened: 1 } }])
+  })
+
+  t.test('a flood of forwarded packets hides none of them', async (t) => {
+    const { detector, by } = begin()
+    const { attempt } = setUp()
+    for (let i = 0; i < 10_000; i++)
+      detector.observe(
+        attempt(`100.${64 + ((i * 7) % 64)}.${(i * 13) % 256}.${(i * 31) % 251}`, '203.0.113.9', i),
+      )
+    t.match(detector.open(), [{ kind: 'flood' }])
+    for (let i = 0; i < 10; i++) for (let n = 0; n < 3; n++) by(1_001, i, 10_000 + i)
+    t.ok(detector.open().some(({ user }) => user?.uid === 1_001))
+  })
+})
+
 t.test('what the kernel counted and nobody told is lost, and in the incident', async (t) => {
   const { see, detector, attempt } = setUp()
   for (let i = 0; i < 40; i++) see('100.64.1.2', `203.0.113.${i}`, i)
