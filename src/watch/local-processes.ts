@@ -91,15 +91,14 @@ export class LocalProcesses {
   }
 }
 
-/** Whether what another user's processes hold open can be seen. */
+/** CAP_SYS_PTRACE, and CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH: what it takes to see what other users' processes hold open. */
+const PTRACE = 1n << 19n
+const READ = (1n << 1n) | (1n << 2n)
+
 async function maySeeOthers(): Promise<boolean> {
-  try {
-    const [file] = await readdir('/proc/1/fd')
-    if (file !== undefined) await readlink(`/proc/1/fd/${file}`)
-    return true
-  } catch {
-    return false
-  }
+  const [, held = '0'] = /^CapEff:\t([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8')) ?? []
+  const capabilities = BigInt(`0x${held}`)
+  return (capabilities & PTRACE) !== 0n && (capabilities & READ) !== 0n
 }
 
 /** The number of a connection's socket, if it is the user's; null when there is no such connection. */

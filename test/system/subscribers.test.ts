@@ -294,14 +294,16 @@ t.test('real servers, and who they say it was', async (t) => {
     const HOST = gatewayAddress.ipv4
     /** Connects that stay under way, as the packets vanish, until it is killed. */
     const connect = (uid: number, count: number) => {
-      const script = `import socket, time
-held = [socket.socket() for _ in range(${count})]
-for i, s in enumerate(held):
-  s.setblocking(False)
-  s.connect_ex(('203.0.113.%d' % (i + 1), 25))
-time.sleep(600)`
+      const script = `use Socket;
+for (1..${count}) {
+  socket(my $s, PF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  bind($s, sockaddr_in(0, inet_aton('${HOST}')));
+  connect($s, sockaddr_in(25, inet_aton("203.0.113.$_")));
+  push @held, $s;
+}
+sleep 600`
       const as = ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups']
-      const child = g.lab.spawn(g.lab.gateway, [...as, 'python3', '-c', script], { stdio: 'ignore' })
+      const child = g.lab.spawn(g.lab.gateway, [...as, '/usr/bin/perl', '-e', script], { stdio: 'ignore' })
       t.teardown(() => child.kill('SIGKILL'))
     }
     connect(NOBODY, 1)
@@ -332,7 +334,7 @@ time.sleep(600)`
     )
     t.match(found, [{ kind: 'spam-bot', user: { uid: DAEMON, name: 'daemon' }, policy: 'hosting' }])
     t.equal(found.length, 1, 'one incident, and none of the other user or of all together')
-    t.match(found[0]?.process, { name: /^python3/, path: /^\/.*python3/ })
+    t.match(found[0]?.process, { name: 'perl', path: '/usr/bin/perl' })
     await until('an alert', async () =>
       g.deliveries.some(({ body }) => JSON.parse(body).incident?.user?.uid === DAEMON),
     )
