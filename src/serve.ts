@@ -34,6 +34,7 @@ import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
 import { Preflight } from './kernel/preflight.ts'
 import { runProcess } from './kernel/process.ts'
+import { keepReady } from './kernel/ready-process.ts'
 import { findUserIds } from './kernel/users.ts'
 import { notifySystemd } from './notify.ts'
 import { applyAtStart, reapply } from './service/apply-policies.ts'
@@ -81,7 +82,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     onFailed: (error) => news.historyFailed(error),
   }).catch(unusableHistory)
   const generation = new Generation(runProcess, config.stateDirectory)
-  const enforcer = new Enforcer(openNft(runProcess), config.stateDirectory, { conntrack, generation })
+  const enforcer = new Enforcer(openNft(keepReady()), config.stateDirectory, { conntrack, generation })
   const controller = new Controller({
     directory: config.policyDirectory,
     compile: config.compile,

@@ -1,5 +1,5 @@
 /** Starts one foreign program and waits for its end: argv arrays, no shell, a time limit, bounded output. */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -61,14 +61,17 @@ const AT_ONCE = 65_536
 /** @throws ProcessError when it is missing, takes too long, dies by a signal or prints too much */
 export const runProcess: ProcessRunner = async (argv, options) => {
   const { input = '' } = options
-  if (input.length * 3 <= AT_ONCE) return start(argv, options, null)
-  const bytes = Buffer.from(input)
-  const file = bytes.length <= AT_ONCE ? null : await fileOf(bytes)
+  const file = goesAtOnce(input) ? null : await fileOf(Buffer.from(input))
   try {
-    return await start(argv, options, file)
+    return await follow(launch(argv, options, file), argv[0], options)
   } finally {
     await file?.close()
   }
+}
+
+/** Whether a pipe takes all of it at once, with a line more. */
+export function goesAtOnce(input: string | Uint8Array): boolean {
+  return input.length * 3 < AT_ONCE || Buffer.byteLength(input) < AT_ONCE
 }
 
 /** A file without a name that holds the bytes, read from its beginning; null where there is no room for it. */
@@ -94,17 +97,26 @@ async function fileOf(bytes: Buffer): Promise<FileHandle | null> {
   return null
 }
 
-function start(
+/** Starts a program that is to read a file, or what `follow` gives it. */
+export function launch(
   [command, ...args]: Parameters<ProcessRunner>[0],
-  options: ProcessOptions,
+  { env }: Pick<ProcessOptions, 'env'>,
   file: FileHandle | null,
+): ChildProcess {
+  return spawn(command, args, {
+    env: { ...programEnvironment(), ...env },
+    stdio: [file?.fd ?? 'pipe', 'pipe', 'pipe'],
+  })
+}
+
+/** Gives a program that runs its input, and waits for its end. @throws ProcessError as `runProcess` does */
+export function follow(
+  child: ChildProcess,
+  command: string,
+  options: ProcessOptions,
 ): Promise<ProcessResult> {
-  const { input = '', timeout, onStart, env, encoding = 'utf8', maxOutput = MAX_OUTPUT } = options
+  const { input = '', timeout, onStart, encoding = 'utf8', maxOutput = MAX_OUTPUT } = options
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      env: { ...programEnvironment(), ...env },
-      stdio: [file?.fd ?? 'pipe', 'pipe', 'pipe'],
-    })
     if (child.pid !== undefined) onStart?.(child.pid)
     const output = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
     let size = 0

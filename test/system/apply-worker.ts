@@ -9,7 +9,7 @@ import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { Enforcer } from '../../src/kernel/enforcer.ts'
 import { KernelError } from '../../src/kernel/kernel-error.ts'
 import { openNft } from '../../src/kernel/nft.ts'
-import { runProcess } from '../../src/kernel/process.ts'
+import { keepReady } from '../../src/kernel/ready-process.ts'
 
 const [, , stateDirectory = '', file = ''] = process.argv
 // Whoever started it holds the other ends: when they go, so does it.
@@ -17,7 +17,7 @@ process.stdin.on('close', () => process.exit()).resume()
 process.stdout.on('error', () => process.exit())
 
 const rulesets = deserialize(readFileSync(file)) as Ruleset[]
-const enforcer = new Enforcer(openNft(runProcess), stateDirectory)
+const enforcer = new Enforcer(openNft(keepReady()), stateDirectory)
 // It is written at the end of a process, which here never comes.
 flushCompileCache()
 process.stdout.write('ready\n')

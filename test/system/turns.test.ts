@@ -14,6 +14,7 @@ import { Enforcer } from '../../src/kernel/enforcer.ts'
 import { waitForFolder } from '../../src/kernel/lock.ts'
 import { openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
+import { keepReady } from '../../src/kernel/ready-process.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { gateway, ROOT, until } from './gateway.ts'
 
@@ -104,6 +105,76 @@ t.test('a program reads all of its input or nothing, whatever becomes of us', as
   await writeFile(go, '')
   const read = await until('what it reads', () => readFile(out, 'utf8').catch(() => null))
   t.equal(read.length, size)
+})
+
+/** The shell that waits below a process; null when none does. */
+async function waitingBelow(pid: number): Promise<number | null> {
+  const pids = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '')
+  for (const child of pids.split(' ').filter(Boolean)) {
+    const words = await readFile(`/proc/${child}/cmdline`, 'utf8').catch(() => '')
+    if (words.startsWith('sh\0-c\0read -r go ')) return Number(child)
+  }
+  return null
+}
+
+t.test('a program that is kept ready is the program, in all that can become of it', async (t) => {
+  const run = keepReady()
+  const argv = ['sh', '-c', 'echo $$; cat; exit 3'] as const
+  const input = "'$(id)\n".repeat(2_000)
+  let [ready, started] = [0, 0]
+  const onStart = (pid: number) => {
+    started = pid
+  }
+  const options = { timeout: 60_000, input, onStart }
+  for (let round = 0; round < 3; round++) {
+    const { code, stdout } = await run([...argv], options)
+    t.same([code, stdout], [3, `${started}\n${input}`])
+    if (round > 0) t.equal(started, ready, 'by the process that was waiting')
+    ready = await until('the next one', () => waitingBelow(process.pid))
+  }
+  t.equal((await run(['sh', '-c', 'cat'], options)).stdout, input, 'another is not mistaken for it')
+  t.not(started, ready)
+  sendSignal(ready, 'SIGKILL')
+  ready = await until('one in its place', async () => {
+    const found = await waitingBelow(process.pid)
+    if (found === null) await run([...argv], options)
+    return found !== ready && found
+  })
+  const slow = ['sh', '-c', 'cat; exec sleep 1000'] as const
+  const end = (timeout: number, onStart: (pid: number) => void) =>
+    run([...slow], { ...options, timeout, onStart })
+  const faultOf = ({ fault }: { fault: string }) => fault
+  const killed = end(60_000, (pid) => setTimeout(sendSignal, 100, pid, 'SIGTERM'))
+  t.equal(await killed.catch(faultOf), 'signal')
+  t.equal(await end(200, () => {}).catch(faultOf), 'timeout')
+})
+
+t.test('what is kept ready goes with its program, and holds it up no longer than it works', async (t) => {
+  const script = `import { keepReady } from ${JSON.stringify(join(ROOT, 'src/kernel/ready-process.ts'))}
+    const run = keepReady()
+    for (const input of ['1', '2']) {
+      const { stdout } = await run(['cat'], { input, timeout: 60_000 })
+      process.stdout.write(stdout)
+      await new Promise((resolve) => setTimeout(resolve, 200))
+    }
+    if (process.argv[1] === 'stay') setInterval(() => {}, 1000)`
+  for (const then of ['go', 'stay']) {
+    const argv = ['--input-type=module', '-e', script, then]
+    const parent = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const gone = once(parent, 'exit')
+    let said = ''
+    parent.stdout.on('data', (text) => {
+      said += text
+    })
+    await until('its work', async () => said === '12')
+    const pid = await until(
+      'what waits',
+      async () => (await waitingBelow(parent.pid ?? 0)) ?? parent.exitCode === 0,
+    )
+    if (then === 'stay') parent.kill('SIGKILL')
+    t.same(await gone, then === 'stay' ? [null, 'SIGKILL'] : [0, null])
+    if (typeof pid === 'number') await until('its end', async () => !sendSignal(pid, 0))
+  }
 })
 
 t.test('whoever listens for a service goes with it, also as root, and the next one can', async (t) => {
