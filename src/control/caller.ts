@@ -14,3 +14,10 @@ export interface Caller {
 
 /** The service itself: at its start, and when it reloads. */
 export const SERVICE: Caller = { name: 'egress25', role: 'admin', requestId: null }
+
+/** Several who asked for things that are done at once. At least one. */
+export function allOf(callers: readonly Caller[]): Caller {
+  const [first = SERVICE] = callers
+  const names = new Set(callers.map(({ name }) => name))
+  return callers.length <= 1 ? first : { ...first, name: [...names].join(', '), requestId: null }
+}

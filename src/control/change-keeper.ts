@@ -27,4 +27,6 @@ export interface ChangeKeeper {
   mustBeCommitted(files: ReadonlyMap<string, string | Uint8Array | null>): Promise<void>
   /** Safe on the disk when it returns. @throws Error when it cannot be written down */
   begin(intent: Intent): Remembered
+  /** What the work begins is written down at once, all of it or nothing. @throws what it throws, and as `begin` does */
+  together<T>(work: () => T): T
 }

@@ -7,6 +7,9 @@ import type { FileChange } from './document-change.ts'
 /** The policy directory cannot be written; nothing was changed. */
 export class UnwritableError extends Error {}
 
+/** Files that are written side by side: what they wait for is the disk. */
+const AT_ONCE = 32
+
 /** Prepares the change of a file, or its end. @throws UnwritableError */
 export async function stageChange(directory: string, { path, text, mode }: FileChange): Promise<StagedFile> {
   const whole = join(directory, path)
@@ -25,32 +28,32 @@ export async function stageChange(directory: string, { path, text, mode }: FileC
     const what = text === null ? 'remove' : 'write'
     throw new UnwritableError(`cannot ${what} ${whole}: ${(error as Error).message}; nothing was changed`)
   }
-  return {
-    async commit() {
-      await unlink(whole)
-      await syncFolder(folder)
-    },
-    discard: async () => {},
-  }
+  const place = () => unlink(whole)
+  return { folder, place, commit: () => place().then(() => syncFolder(folder)), discard: async () => {} }
 }
 
-/** The same for several files, one after the other. @throws UnwritableError, leaving nothing behind */
-export async function stageChanges(directory: string, changes: readonly FileChange[]): Promise<StagedFile> {
+/** The same for several files. @throws UnwritableError, leaving nothing behind */
+export async function stageChanges(
+  directory: string,
+  changes: readonly FileChange[],
+): Promise<Pick<StagedFile, 'commit' | 'discard'>> {
   const staged: StagedFile[] = []
   const discard = async () => {
     for (const one of staged) await one.discard()
   }
-  for (const change of changes) {
-    try {
-      staged.push(await stageChange(directory, change))
-    } catch (error) {
-      await discard()
-      throw error
-    }
+  for (let at = 0; at < changes.length; at += AT_ONCE) {
+    const some = changes.slice(at, at + AT_ONCE).map((change) => stageChange(directory, change))
+    const results = await Promise.allSettled(some)
+    staged.push(...results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])))
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed === undefined) continue
+    await discard()
+    throw failed.reason
   }
   return {
     async commit() {
-      for (const one of staged) await one.commit()
+      for (const one of staged) await one.place()
+      for (const folder of new Set(staged.map((one) => one.folder))) await syncFolder(folder)
     },
     discard,
   }

@@ -68,6 +68,10 @@ export class History implements ChangeKeeper {
     return this.recorder.begin(record)
   }
 
+  together<T>(work: () => T): T {
+    return this.recorder.together(work)
+  }
+
   /** The latest first, with all that was acknowledged. @throws GitError */
   async list(from: RevisionPage['next'], limit: number, path: string | null): Promise<RevisionPage> {
     await this.recorder.settle()

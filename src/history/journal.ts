@@ -11,13 +11,16 @@ export interface AdvanceRecord {
 }
 
 export type JournalEntry =
-  | ({ readonly kind: 'commit' } & ChangeRecord)
+  /** Changes of one group were made at once. */
+  | ({ readonly kind: 'commit'; readonly group?: string } & ChangeRecord)
   | ({ readonly kind: 'advance' } & AdvanceRecord)
 
 /** Durable, in order. */
 export interface Journal {
   /** It is safe on the disk when this returns. Answers its number. @throws Error when it cannot be written */
   add(entry: JournalEntry): number
+  /** All entries that the work adds are safe when this returns, or none is there. @throws what the work throws, and Error */
+  together<T>(work: () => T): T
   remove(numbers: readonly number[]): void
   /** The oldest first. */
   all(): readonly { readonly number: number; readonly entry: JournalEntry }[]

@@ -2,7 +2,8 @@
  * After a crash, before anything is applied: a change of several files is there whole, or not at all; and what the
  * journal has of changes that never happened is dropped.
  *
- * Changes wait for each other, so only the latest in the journal can have been cut short: in files that have their new
+ * Changes wait for each other, so only the latest in the journal, or the latest group of changes that were made at once, can
+ * have been cut short: in files that have their new
  * text the kernel had agreed, and the rest follows; with all files as before, nothing was acknowledged.
  */
 import { mkdir, readFile, unlink } from 'node:fs/promises'
@@ -10,7 +11,7 @@ import { dirname, join } from 'node:path'
 import { syncFolder, writeFileAtomically } from '../kernel/atomic-file.ts'
 import type { ChangeRecord } from './change-record.ts'
 import { followInIndex } from './commit.ts'
-import type { AdvanceRecord, Journal } from './journal.ts'
+import type { AdvanceRecord, Journal, JournalEntry } from './journal.ts'
 import type { Repository } from './repository.ts'
 
 interface Target {
@@ -28,19 +29,24 @@ export async function reconcile(
 ): Promise<{ number: number; record: ChangeRecord }[]> {
   const left: { number: number; record: ChangeRecord }[] = []
   const entries = journal.all()
-  for (const [index, { number, entry }] of entries.entries()) {
-    const isLatest = index === entries.length - 1
+  const latest = entries.at(-1)
+  for (const { number, entry } of entries) {
     if (entry.kind === 'advance') {
       await finishAdvance(repository, entry)
       journal.remove([number])
       continue
     }
-    const { kind: _, ...record } = entry
+    const { kind: _, group, ...record } = entry
+    const isLatest = number === latest?.number || (group !== undefined && group === groupOf(latest?.entry))
     if (isLatest && (await finish(repository, targetsOf(repository, record))) === 'never-happened') {
       journal.remove([number])
     } else left.push({ number, record })
   }
   return left
+}
+
+function groupOf(entry: JournalEntry | undefined): string | undefined {
+  return entry?.kind === 'commit' ? entry.group : undefined
 }
 
 function targetsOf(repository: Repository, { files }: ChangeRecord): Target[] {

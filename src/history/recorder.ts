@@ -3,6 +3,7 @@
  * kernel and in the journal. What has come together meanwhile becomes commits with one process, one commit for each
  * change; what cannot be committed waits in the journal, over restarts too.
  */
+import { randomUUID } from 'node:crypto'
 import { type ChangeRecord, messageOf, type Signature, TRAILERS } from './change-record.ts'
 import { addCommits, commitOf, followInIndex } from './commit.ts'
 import { EditedByHandError, GitError } from './history-error.ts'
@@ -44,6 +45,8 @@ export class Recorder {
   /** After a crash, or a failure: what waits may have been committed. */
   #isUnsure = true
   #sincePacked = 0
+  /** Of the changes that are written down at once; null: each is by itself. */
+  #group: string | null = null
   #stopped = false
 
   constructor(options: RecorderOptions) {
@@ -100,7 +103,8 @@ export class Recorder {
   /** Writes a change down before it is made. Answers what becomes of it. @throws Error when that cannot be written */
   begin(record: ChangeRecord): { done(): void; cancel(): void } {
     const { journal } = this.#options
-    const number = journal.add({ kind: 'commit', ...record })
+    const group = this.#group === null ? {} : { group: this.#group }
+    const number = journal.add({ kind: 'commit', ...group, ...record })
     const waiting: Waiting = { number, record, isDone: false }
     this.#waiting.push(waiting)
     return {
@@ -113,6 +117,20 @@ export class Recorder {
         this.#waiting = this.#waiting.filter((one) => one !== waiting)
         journal.remove([number])
       },
+    }
+  }
+
+  /** What the work begins is one entry of the journal: all of it, or nothing. @throws as `begin` does */
+  together<T>(work: () => T): T {
+    const before = [...this.#waiting]
+    this.#group = randomUUID()
+    try {
+      return this.#options.journal.together(work)
+    } catch (error) {
+      this.#waiting = before
+      throw error
+    } finally {
+      this.#group = null
     }
   }
 

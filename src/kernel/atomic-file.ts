@@ -4,7 +4,11 @@ import { dirname, join } from 'node:path'
 
 /** A file that is written but does not have its name yet. */
 export interface StagedFile {
-  /** Gives it its name, in place of whatever had it. */
+  /** Where its name will be. */
+  readonly folder: string
+  /** Gives it its name, in place of whatever had it; that is durable once the folder is synced. */
+  place(): Promise<void>
+  /** Both. */
   commit(): Promise<void>
   discard(): Promise<void>
 }
@@ -21,13 +25,9 @@ export async function stageFile(path: string, text: string | Uint8Array, mode = 
     await discard()
     throw error
   }
-  return {
-    async commit() {
-      await rename(temporary, path)
-      await syncFolder(dirname(path))
-    },
-    discard,
-  }
+  const folder = dirname(path)
+  const place = () => rename(temporary, path)
+  return { folder, place, commit: () => place().then(() => syncFolder(folder)), discard }
 }
 
 /** Writes a file in place of another: readers see the old text or the new one. */

@@ -17,6 +17,10 @@ export class HistoryJournal implements Journal {
     return Number(lastInsertRowid)
   }
 
+  together<T>(work: () => T): T {
+    return inTransaction(this.#database, work)
+  }
+
   remove(numbers: readonly number[]): void {
     const statement = this.#database.prepare('DELETE FROM history_journal WHERE number = ?')
     inTransaction(this.#database, () => {

@@ -6,7 +6,7 @@ import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { buildPolicies, type PoliciesConfig } from '../../src/config/policies.ts'
 import type { Caller } from '../../src/control/caller.ts'
-import { Controller } from '../../src/control/controller.ts'
+import { Controller, type InForce } from '../../src/control/controller.ts'
 import { completeDocument } from '../../src/control/document-change.ts'
 import type { History } from '../../src/history/history.ts'
 import { openHistory } from '../../src/history/open-history.ts'
@@ -71,6 +71,7 @@ export async function openDesk(
     state?: string
     remote?: Partial<Parameters<typeof buildPolicies>[0]>
     run?: ProcessRunner
+    onApplied?: (inForce: InForce) => void
   } = {},
 ): Promise<Desk> {
   const state = options.state ?? (await directory(t))
@@ -96,6 +97,7 @@ export async function openDesk(
     findUserIds: async () => new Map(),
     now: Date.now,
     keeper: history,
+    onApplied: options.onApplied ?? (() => {}),
   })
   await controller.applyUnlessHeld()
   const sync =

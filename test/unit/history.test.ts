@@ -79,6 +79,51 @@ t.test('many at once: each is a commit, once, in the order in which they were ma
   await git(root, 'fsck', '--strict')
 })
 
+t.test('many at once go together, and each has a verdict of its own', async (t) => {
+  const root = await workTree(t)
+  let applied = 0
+  const desk = await openDesk(t, root, { onApplied: () => applied++ })
+  t.teardown(() => desk.close())
+  await desk.put('exemption', 'old', EXEMPTION)
+  const put = (name: string, body: object) =>
+    desk.put('exemption', name, body).then(
+      () => 'done',
+      (error: Error) => error.constructor.name,
+    )
+  const changes = (names: readonly string[]) => names.map((name) => put(name, { sources: ['100.64.13.1'] }))
+  const remove = (mayGoAhead: () => void) =>
+    desk.controller.delete('exemption', 'old', { by: ALICE, dryRun: false, mayGoAhead }).then(
+      () => 'done',
+      ({ message }) => message,
+    )
+  const stale = () => {
+    throw new Error('stale')
+  }
+  applied = 0
+  // The first of them has its turn while the others come.
+  const names = Array.from({ length: 30 }, (_, index) => `e${index}`)
+  t.same(await Promise.all([...changes(names), remove(stale)]), [...names.map(() => 'done'), 'stale'])
+  t.ok(applied <= 3, `${applied} changes of the kernel`)
+  t.same(await Promise.all([...changes(['f0', 'f1', 'f0']), remove(() => {})]), [
+    'done',
+    'done',
+    'done',
+    'done',
+  ])
+  const dangling = put('f2', { sources: ['@nowhere'] })
+  t.same(await Promise.all([...changes(['f3']), dangling, ...changes(['f4'])]), [
+    'done',
+    'PolicyError',
+    'done',
+  ])
+  await desk.history.recorder.settle()
+  const subjects = (await git(root, 'log', '--format=%s')).split('\n')
+  t.equal(new Set(subjects).size, subjects.length, 'none is there twice')
+  t.equal(subjects.length, 1 + 1 + names.length + 2 + 1 + 2)
+  t.equal(await git(root, 'status', '--porcelain'), '')
+  t.same(desk.journal.all(), [])
+})
+
 t.test('what somebody edits by hand is neither overwritten nor swept along', async (t) => {
   const root = await workTree(t)
   const desk = await openDesk(t, root)
@@ -199,6 +244,25 @@ t.test('after a crash', async (t) => {
     t.equal(await git(root, 'rev-list', '--count', 'HEAD'), '4')
     t.same(fourth.journal.all(), [])
     await fourth.close()
+  })
+  t.test('of several that were made at once, each has happened or has not', async (t) => {
+    const before = await openDesk(t, root, { state })
+    const document = (name: string) => `kind: exemption\nname: ${name}\nsources: [100.64.12.20]\n`
+    before.journal.together(() => {
+      for (const [at, name] of ['g0', 'g1', 'g2'].entries()) {
+        const files = [change(`exemptions/${name}.yaml`, null, document(name))]
+        before.journal.add({ ...record, group: 'g', id: `${at}`.repeat(32), subject: name, files })
+      }
+    })
+    await before.close()
+    await writeFile(join(root, 'exemptions/g1.yaml'), document('g1'))
+    const after = await openDesk(t, root, { state })
+    await after.history.recorder.settle()
+    t.equal(await git(root, 'log', '-1', '--format=%s'), 'g1')
+    t.equal(await git(root, 'status', '--porcelain'), '')
+    t.same(after.journal.all(), [])
+    await git(root, 'reset', '--quiet', '--hard', 'HEAD~1')
+    await after.close()
   })
   t.test('what never happened is dropped; of what did all files follow', async (t) => {
     const fifth = await openDesk(t, root, { state })
