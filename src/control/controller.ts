@@ -394,7 +394,7 @@ export class Controller {
     const apart = keeper === undefined ? NOTHING_APART : editedApart(onDisk, this.#inForce?.loaded ?? null)
     const clash = files.filter(({ path }) => apart.has(path)).map(({ path }) => path)
     if (clash.length > 0) throw new EditedByHandError(clash)
-    const compiled = await this.#policies.prepare(new Map([...apart, ...overlayOf(files)]))
+    const compiled = await this.#policies.prepare(new Map([...apart, ...overlayOf(files)]), onDisk)
     mayBecome?.(compiled.model)
     return { compiled, isWhole: apart.size === 0 }
   }

@@ -26,15 +26,24 @@ export class PolicyDirectory {
   }
 
   /** As it stands, or as it would with other texts in it; also with mistakes. @throws DirectoryError */
-  load(overlay: Overlay = new Map()): Promise<Loaded> {
+  load(overlay?: Overlay, before?: Loaded): Promise<Loaded> {
     const { directory, now, compile } = this.#options
     const { outsideInterfaces } = compile
-    return loadPolicies(directory, { now: now(), overlay, outsideInterfaces, memory: this.#memory })
+    return loadPolicies(directory, {
+      now: now(),
+      ...(overlay === undefined ? {} : { overlay }),
+      outsideInterfaces,
+      memory: this.#memory,
+      before,
+    })
   }
 
-  /** @throws PolicyError when there are mistakes in it or a policy test fails; DirectoryError */
-  async prepare(overlay?: Overlay): Promise<Compiled> {
-    const compiled = await this.prepareUntested(overlay)
+  /**
+   * @param before what was loaded a moment ago, where nobody else's edits since then are wanted
+   * @throws PolicyError when there are mistakes in it or a policy test fails; DirectoryError
+   */
+  async prepare(overlay?: Overlay, before?: Loaded): Promise<Compiled> {
+    const compiled = await this.prepareUntested(overlay, before)
     const { loaded, model } = compiled
     const failed = runPolicyTests(model, this.#options.now()).filter(({ passed }) => !passed)
     if (failed.length > 0) throw new PolicyError(loaded.diagnostics, failed)
@@ -42,8 +51,8 @@ export class PolicyDirectory {
   }
 
   /** The same for what was in force once: an exemption that has expired since may be why a test fails. */
-  async prepareUntested(overlay?: Overlay): Promise<Compiled> {
-    const loaded = await this.load(overlay)
+  async prepareUntested(overlay?: Overlay, before?: Loaded): Promise<Compiled> {
+    const loaded = await this.load(overlay, before)
     if (loaded.model === null) throw new PolicyError(loaded.diagnostics)
     const uids = await this.#options.findUserIds(relayUsers(loaded.model))
     return { loaded, model: loaded.model, ruleset: compile(loaded.model, { ...this.#options.compile, uids }) }

@@ -212,7 +212,7 @@ async function findYaml(
   return true
 }
 
-function isYaml(name: string): boolean {
+export function isYaml(name: string): boolean {
   return /\.ya?ml$/.test(name)
 }
 

@@ -4,7 +4,7 @@ import { crossCheck } from './cross-check.ts'
 import { type Diagnostic, diagnostic, hasErrors, sortDiagnostics } from './diagnostic.ts'
 import { checkDocument } from './document.ts'
 import { withExcerpt } from './excerpt.ts'
-import { FileMemory, LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
+import { FileMemory, isYaml, LIMITS, type Overlay, readText, readYamlFiles } from './files.ts'
 import { type ListFile, parseListFile } from './list-file.ts'
 import { danglingLists } from './list-references.ts'
 import type { Model, Named } from './model.ts'
@@ -37,6 +37,8 @@ export interface LoadOptions {
   readonly outsideInterfaces?: readonly string[]
   /** Of the same directory; without it, everything is read. */
   readonly memory?: LoadMemory
+  /** What was loaded of it a moment ago, without an overlay: its YAML files are taken as they were then. */
+  readonly before?: Loaded | undefined
 }
 
 /** What one file has in it, by itself. */
@@ -69,9 +71,13 @@ export class LoadMemory {
  */
 export async function loadPolicies(
   directory: string,
-  { now, overlay, outsideInterfaces = [], memory }: LoadOptions,
+  { now, overlay, outsideInterfaces = [], memory, before }: LoadOptions,
 ): Promise<Loaded> {
-  const read = await readYamlFiles(directory, checkFile, { overlay, memory: memory?.yaml })
+  const known = before === undefined ? undefined : READ.get(before)
+  const read =
+    known === undefined
+      ? await readYamlFiles(directory, checkFile, { overlay, memory: memory?.yaml })
+      : { files: withOverlay(known, overlay), diagnostics: [] }
   const { files } = read
   const diagnostics = [...read.diagnostics, ...files.flatMap((file) => file.diagnostics)]
   const documents = files.flatMap((file) => file.documents)
@@ -89,7 +95,20 @@ export async function loadPolicies(
   const all = sortDiagnostics([...diagnostics, ...listFaults, ...unresolved, ...crossed]).map((one, index) =>
     index < MAX_EXCERPTS ? withExcerpt(one, texts.get(one.file)) : one,
   )
-  return { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists, files: texts }
+  const loaded = { model: hasErrors(all) ? null : model, diagnostics: all, documents, lists, files: texts }
+  if (overlay === undefined && read.diagnostics.length === 0) READ.set(loaded, files)
+  return loaded
+}
+
+/** The files behind what was loaded, where all of them could be read. */
+const READ = new WeakMap<Loaded, readonly CheckedFile[]>()
+
+function withOverlay(files: readonly CheckedFile[], overlay: Overlay = new Map()): CheckedFile[] {
+  const added = [...overlay].flatMap(([path, text]) =>
+    text === null || !isYaml(path) ? [] : [checkFile(path, text)],
+  )
+  const all = [...files.filter(({ path }) => !overlay.has(path)), ...added]
+  return all.sort((a, b) => (a.path < b.path ? -1 : 1))
 }
 
 async function loadLists(

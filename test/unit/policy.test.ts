@@ -408,6 +408,30 @@ t.test('documents held against each other', async (t) => {
   })
 })
 
+t.test('a load after a load takes files as they were, but for the overlay', async (t) => {
+  const document = (name: string) => `kind: exemption\nname: ${name}\nsources: [100.64.0.7]\n`
+  const root = await directory(t, {
+    'a.yaml': document('a'),
+    'c.yaml': document('c'),
+    'd.yaml': document('d'),
+  })
+  const before = await loadPolicies(root, { now: NOW })
+  const overlay = new Map([
+    ['b.yaml', document('b')],
+    ['c.yaml', document('c2')],
+    ['d.yaml', null],
+    ['list.txt', '# no document'],
+  ])
+  const names = async (first?: typeof before) =>
+    (await loadPolicies(root, { now: NOW, overlay, before: first })).documents.map(
+      ({ document }) => document.name,
+    )
+  t.same(await names(before), await names())
+  await writeFile(join(root, 'a.yaml'), document('edited'))
+  t.same(await names(before), ['a', 'b', 'c2'])
+  t.same(await names(), ['edited', 'b', 'c2'])
+})
+
 t.test('a load with a memory reads what has changed, and nothing else', async (t) => {
   const root = await directory(t, {
     'p.yaml': 'kind: policy\nname: p\nnetworks: ["@l", 10.9.0.0/16]\n',
