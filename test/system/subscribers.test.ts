@@ -294,7 +294,7 @@ t.test('real servers, and who they say it was', async (t) => {
     const HOST = gatewayAddress.ipv4
     /** Connects that stay under way, as the packets vanish, until it is killed. */
     const connect = (uid: number, count: number) => {
-      const script = `use Socket;
+      const script = `use Socket qw(:DEFAULT SOCK_NONBLOCK);
 for (1..${count}) {
   socket(my $s, PF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   bind($s, sockaddr_in(0, inet_aton('${HOST}')));
