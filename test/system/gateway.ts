@@ -77,10 +77,11 @@ export async function gateway(
   /** What echoes in the internet; a test that has mail servers of its own there leaves port 25 to them. */
   echoes: readonly number[] = [25, 465, 587],
 ): Promise<Gateway> {
+  // Torn down the other way round: nothing is written any more when the folder goes.
+  const directory = await mkdtemp(join(tmpdir(), 'egress25-service-'))
+  test.teardown(() => rm(directory, { recursive: true, force: true, maxRetries: 5 }))
   const lab = await openLab()
   test.teardown(() => lab.close())
-  const directory = await mkdtemp(join(tmpdir(), 'egress25-service-'))
-  test.teardown(() => rm(directory, { recursive: true, force: true }))
   for (const [path, text] of Object.entries(policies)) {
     await mkdir(dirname(join(directory, 'policies', path)), { recursive: true })
     await writeFile(join(directory, 'policies', path), text)
