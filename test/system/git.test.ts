@@ -228,7 +228,10 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
       requested: { by: 'alice' },
       decided: { by: 'bob', reason: 'Seen.' },
     })
-    t.match(JSON.parse((await as('victor', 'GET', '/v1/history/HEAD')).text), { author: { name: 'bob' } })
+    await until('its commit', async () => {
+      const { author } = JSON.parse((await as('victor', 'GET', '/v1/history/HEAD')).text)
+      return author.name === 'bob'
+    })
   })
 
   t.test('an exempt host that turns into a bot is exempt no longer', async (t) => {
@@ -245,12 +248,14 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     t.equal(await g.client.connect(way), 'reset')
     const { items } = JSON.parse((await as('victor', 'GET', '/v1/incidents?state=open')).text)
     t.match(items, [{ kind: 'spam-bot', source: HOST }])
-    const { subject, reason } = JSON.parse((await as('victor', 'GET', '/v1/history/HEAD')).text)
-    t.equal(subject, 'exemption asked: removed')
+    // The commit comes right behind the change, and the alert behind both.
+    const { reason } = await until('its commit', async () => {
+      const head = JSON.parse((await as('victor', 'GET', '/v1/history/HEAD')).text)
+      return head.subject === 'exemption asked: removed' && head
+    })
     t.match(reason, items[0].id)
-    t.match(
-      g.deliveries.map(({ body }) => JSON.parse(body).event),
-      /exemption-revoked/,
+    await until('the alert', async () =>
+      g.deliveries.some(({ body }) => JSON.parse(body).event === 'exemption-revoked'),
     )
   })
 
