@@ -1,7 +1,8 @@
 /** Metrics of the policies in git, and of the remote that they come from. */
-import { Gauge, type Registry } from 'prom-client'
+import type { Gauge, Registry } from 'prom-client'
 import type { PolicyRepository } from '../control/policy-repository.ts'
 import { SYNC_STATES } from '../history/sync.ts'
+import { gaugesOf } from './gauges.ts'
 
 /** Those of the remote have a series only where there is one. */
 export function createHistoryMetrics(
@@ -9,16 +10,9 @@ export function createHistoryMetrics(
   repository: Pick<PolicyRepository, 'measured'>,
 ): void {
   type Measured = PolicyRepository['measured']
-  const registers = [registry]
-  const gauge = (name: string, help: string, value: (measured: Measured) => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(value(repository.measured))
-      },
-    })
+  const measured = gaugesOf(registry)
+  const gauge = (name: string, help: string, value: (found: Measured) => number) =>
+    measured(name, help, [], (one) => one.set(value(repository.measured)))
   gauge('egress25_history_waiting', 'changes in force that are not committed yet', ({ waiting }) => waiting)
   gauge('egress25_history_ok', '0 while changes cannot be committed', ({ failed }) => (failed ? 0 : 1))
   gauge('egress25_policies_edited', '1 while files were edited by hand and are not in force', ({ edited }) =>
@@ -31,15 +25,9 @@ export function createHistoryMetrics(
     labelNames: L[],
     collect: (gauge: Gauge<L>, remote: NonNullable<Measured['remote']>) => void,
   ) =>
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        const { remote } = repository.measured
-        if (remote !== null) collect(this, remote)
-      },
+    measured(name, help, labelNames, (gauge) => {
+      const { remote } = repository.measured
+      if (remote !== null) collect(gauge, remote)
     })
   ofRemote(
     'egress25_pull_state',

@@ -1,5 +1,5 @@
 /** Prometheus metrics. A scrape reads memory only: it never starts a process. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
 import type { ChannelStatus } from '../alerts/line.ts'
 import type { AlertMetrics } from '../alerts/log.ts'
 import type { Lead } from '../config/exemptions.ts'
@@ -13,6 +13,7 @@ import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { KINDS } from '../policy/schema.ts'
 import { VERSION } from '../version.ts'
 import { createAlertMetrics } from './alert-metrics.ts'
+import { gaugesOf } from './gauges.ts'
 import { createHistoryMetrics } from './history-metrics.ts'
 
 export interface Metrics extends AlertMetrics {
@@ -63,21 +64,7 @@ export function createMetrics(
         collect(this)
       },
     })
-  const measured = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: L[],
-    collect: (g: Gauge<L>) => void,
-  ) =>
-    new Gauge({
-      name,
-      help,
-      labelNames,
-      registers,
-      collect() {
-        collect(this)
-      },
-    })
+  const measured = gaugesOf(registry)
 
   counted(
     'egress25_attempts_total',

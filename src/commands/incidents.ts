@@ -1,4 +1,5 @@
 /** `egress25 incidents`: which machines misbehave, and what people say of them. */
+import { localUser } from '../alerts/formats/who.ts'
 import type { IncidentBody } from '../detect/incident-body.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import { ask, type Common, query } from './ask.ts'
@@ -57,7 +58,7 @@ const COLUMNS: readonly Column<IncidentBody>[] = [
   },
   { title: 'sure', text: ({ confidence }) => confidence },
   { title: 'source', text: ({ source }) => source, style: () => 'bold' },
-  { title: 'user', text: userOf },
+  { title: 'user', text: (incident) => localUser(incident) ?? '' },
   { title: 'attempts', text: ({ attempts }) => String(attempts) },
   { title: 'last seen', text: ({ last_seen }) => ago(last_seen, Date.now()) },
   {
@@ -66,11 +67,6 @@ const COLUMNS: readonly Column<IncidentBody>[] = [
   },
   { title: 'summary', text: ({ summary }) => summary },
 ]
-
-/** Of a machine that several users share. */
-function userOf({ user }: IncidentBody): string {
-  return user === null ? '' : (user.name ?? String(user.uid))
-}
 
 /** Who was behind it, with all that is known of them. */
 function describe({ source, since, ...known }: Subscriber): string {
