@@ -33,8 +33,8 @@ import { openLocalUsers } from './kernel/local-users.ts'
 import { machineFiles } from './kernel/machine-files.ts'
 import { openNft } from './kernel/nft.ts'
 import { Preflight } from './kernel/preflight.ts'
-import { runProcess } from './kernel/process.ts'
 import { keepReady } from './kernel/ready-process.ts'
+import { runByShells } from './kernel/resident-shell.ts'
 import { findUserIds } from './kernel/users.ts'
 import { notifySystemd } from './notify.ts'
 import { applyAtStart, reapply } from './service/apply-policies.ts'
@@ -60,9 +60,10 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const { database, relaxed } = await openState(config)
   const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
 
+  const run = runByShells()
   const incidents = new IncidentStore(database)
   const conntrack = openConntrack({
-    run: runProcess,
+    run,
     now: Date.now,
     onEnded: (connections) => log.info({ connections }, 'redirected connections were ended'),
     onFailed: (reason) => log.error({ reason }, 'redirected connections may go on as before'),
@@ -72,7 +73,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const opened = await openHistory({
     config: config.policies,
     gateway: config.gateway,
-    run: runProcess,
+    run,
     journal,
     now: Date.now,
     onCommitted: (commits) => {
@@ -81,8 +82,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     onFailed: (error) => news.historyFailed(error),
   }).catch(unusableHistory)
-  const generation = new Generation(runProcess, config.stateDirectory)
-  const enforcer = new Enforcer(openNft(keepReady()), config.stateDirectory, { conntrack, generation })
+  const generation = new Generation(run, config.stateDirectory)
+  const enforcer = new Enforcer(openNft(keepReady(run)), config.stateDirectory, { conntrack, generation })
   const controller = new Controller({
     directory: config.policyDirectory,
     compile: config.compile,
@@ -93,7 +94,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       onTakenBack: (pending, by) => news.takenBack(pending, by),
       onStuck: (pending, error) => news.stuck(pending, error),
     },
-    findUserIds: (names) => findUserIds(names, runProcess),
+    findUserIds: (names) => findUserIds(names, run),
     now: Date.now,
     keeper: opened.history ?? undefined,
     onApplied: (inForce, by) => {
@@ -114,11 +115,11 @@ export async function serve(configFile: string | null): Promise<Exit> {
     random: Math.random,
     log: alertsLog(log, () => metrics),
   })
-  const users = openLocalUsers(runProcess, Date.now)
+  const users = openLocalUsers(run, Date.now)
   const subscribers = openSubscribers({
     sources: config.subscribers,
     retain: config.retainSubscribers,
-    run: runProcess,
+    run,
     now: Date.now,
     onFault: (source, fault) => log.warn({ source, fault }, 'a record of a subscriber cannot be used'),
     onFailed: (source, reason) =>
@@ -216,7 +217,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     news,
   })
   const preflight = new PreflightWatch({
-    preflight: new Preflight(machineFiles(), runProcess),
+    preflight: new Preflight(machineFiles(), run),
     gateway: config.compile,
     inForce: () => controller.inForce,
     onAppeared: (finding) => news.preflightAppeared(finding),

@@ -45,7 +45,7 @@ export class ProcessError extends Error {
 }
 
 /** A listing of 65,536 counted sources has about 8 MB. */
-const MAX_OUTPUT = 64 * 1024 * 1024
+export const MAX_OUTPUT = 64 * 1024 * 1024
 
 /**
  * The environment for foreign programs: messages in English, times in UTC, and the folders of system programs, which
@@ -100,12 +100,13 @@ async function fileOf(bytes: Buffer): Promise<FileHandle | null> {
 /** Starts a program that is to read a file, or what `follow` gives it. */
 export function launch(
   [command, ...args]: Parameters<ProcessRunner>[0],
-  { env }: Pick<ProcessOptions, 'env'>,
+  { env, ownGroup = false }: Pick<ProcessOptions, 'env'> & { readonly ownGroup?: boolean },
   file: FileHandle | null,
 ): ChildProcess {
   return spawn(command, args, {
     env: { ...programEnvironment(), ...env },
     stdio: [file?.fd ?? 'pipe', 'pipe', 'pipe'],
+    detached: ownGroup,
   })
 }
 
@@ -157,4 +158,13 @@ export function follow(
     child.stdin?.on('error', () => {})
     child.stdin?.end(input)
   })
+}
+
+/** Whether this process stays for another one. */
+export function hold(child: ChildProcess, stays: boolean): void {
+  for (const one of [child, ...child.stdio]) {
+    const handle = one as { ref?(): void; unref?(): void } | null | undefined
+    if (stays) handle?.ref?.()
+    else handle?.unref?.()
+  }
 }

@@ -7,7 +7,7 @@
  * The shell ends by itself when this process does: it reads the end of its input, and never becomes anything.
  */
 import type { ChildProcess } from 'node:child_process'
-import { follow, goesAtOnce, launch, type ProcessRunner, runProcess } from './process.ts'
+import { follow, goesAtOnce, hold, launch, type ProcessRunner, runProcess } from './process.ts'
 
 /** Nothing of the words is ever read as shell: they are its parameters. It reads no byte beyond its line. */
 const WAIT = ['sh', '-c', 'read -r go && exec "$@"', 'sh'] as const
@@ -17,9 +17,9 @@ const PAUSE = 20
 
 /**
  * Runs programs as `runProcess` does, and keeps one that was run with an input ready for the next time. Another program, or
- * a second at the same time, is started in the plain way. A kept program that is not there any more ends with status 127.
+ * a second at the same time, is started by `run`. A kept program that is not there any more ends with status 127.
  */
-export function keepReady(): ProcessRunner {
+export function keepReady(run: ProcessRunner = runProcess): ProcessRunner {
   let ready: { readonly command: string; readonly child: ChildProcess } | null = null
   const prepare = (argv: Parameters<ProcessRunner>[0]) => {
     if (ready !== null) return
@@ -34,24 +34,15 @@ export function keepReady(): ProcessRunner {
   }
   return async (argv, options) => {
     const { input } = options
-    if (input === undefined || options.env !== undefined) return runProcess(argv, options)
+    if (input === undefined || options.env !== undefined) return run(argv, options)
     const prepareLater = () => setTimeout(prepare, PAUSE, argv).unref()
     const here = ready
     if (here?.command !== argv.join('\0') || !goesAtOnce(input)) {
-      return runProcess(argv, options).finally(prepareLater)
+      return run(argv, options).finally(prepareLater)
     }
     ready = null
     hold(here.child, true)
     const begin = typeof input === 'string' ? `\n${input}` : Buffer.concat([Buffer.from('\n'), input])
     return follow(here.child, argv[0], { ...options, input: begin }).finally(prepareLater)
-  }
-}
-
-/** Whether this process stays for it. */
-function hold(child: ChildProcess, stays: boolean): void {
-  for (const one of [child, ...child.stdio]) {
-    const handle = one as { ref?(): void; unref?(): void } | null | undefined
-    if (stays) handle?.ref?.()
-    else handle?.unref?.()
   }
 }

@@ -15,6 +15,7 @@ import { waitForFolder } from '../../src/kernel/lock.ts'
 import { openNft } from '../../src/kernel/nft.ts'
 import { type ProcessRunner, runProcess } from '../../src/kernel/process.ts'
 import { keepReady } from '../../src/kernel/ready-process.ts'
+import { runByShells } from '../../src/kernel/resident-shell.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { gateway, ROOT, until } from './gateway.ts'
 
@@ -174,6 +175,68 @@ t.test('what is kept ready goes with its program, and holds it up no longer than
     if (then === 'stay') parent.kill('SIGKILL')
     t.same(await gone, then === 'stay' ? [null, 'SIGKILL'] : [0, null])
     if (typeof pid === 'number') await until('its end', async () => !sendSignal(pid, 0))
+  }
+})
+
+t.test('a program that a shell starts is the program, in all that can become of it', async (t) => {
+  const run = runByShells()
+  const options = { timeout: 60_000 }
+  const asks = async (words: readonly string[], more = {}) =>
+    run(['sh', '-c', ...words], { ...options, ...more })
+  const strange = ['', ' a  b ', '$(id)`id`', '\\n\\', '"\'', '*', '-n', 'ä€', 'two\nlines']
+  const { stdout } = await run(
+    [process.execPath, '-p', 'JSON.stringify(process.argv.slice(1))', '--', ...strange],
+    options,
+  )
+  t.same(JSON.parse(stdout), strange)
+  t.same(await asks(['cat; echo out; echo err >&2; printf end; exit 7']), {
+    code: 7,
+    stdout: 'out\nend',
+    stderr: 'err\n',
+  })
+  t.equal((await asks(['printf %s "$ODD"'], { env: { ODD: " '$(id)\\" } })).stdout, " '$(id)\\")
+  t.equal((await asks(['printf %s "$ODD"'])).stdout, '', 'nothing of it is left for the next one')
+  const much = await asks(['yes | head -c 3000000; yes no | head -c 3000000 >&2'])
+  t.same([much.stdout, much.stderr], ['y\n'.repeat(1_500_000), 'no\n'.repeat(1_000_000)])
+  const bytes = await asks(["printf '\\000\\377\\n'"], { encoding: 'latin1' })
+  t.equal(bytes.stdout, '\0\xff\n')
+  const faultOf = ({ fault }: { fault: string }) => fault
+  t.equal(await asks(['kill -SEGV $$']).catch(faultOf), 'signal')
+  t.equal(await asks(['sleep 1000'], { timeout: 200 }).catch(faultOf), 'timeout')
+  t.equal(await asks(['yes'], { maxOutput: 1_000 }).catch(faultOf), 'output')
+  t.equal(await run(['no-such-program'], options).catch(faultOf), 'missing')
+  t.equal(await run(['times'], options).catch(faultOf), 'missing', 'what only shells know is none')
+  t.equal((await asks(['exit 127'])).code, 127)
+  const shellOf = async () => Number((await asks(['echo $PPID'])).stdout)
+  const shell = await shellOf()
+  t.not(shell, process.pid)
+  t.equal(await shellOf(), shell, 'the same one serves the next')
+  sendSignal(shell, 'SIGKILL')
+  const next = await until('another one', async () => {
+    const found = await shellOf().catch(() => shell)
+    return found !== shell && found
+  })
+  t.not(next, process.pid)
+  const together = await Promise.all(Array.from({ length: 6 }, (_, n) => asks([`sleep 0.1; echo ${n}`])))
+  t.same(
+    together.map(({ stdout }) => Number(stdout)),
+    [0, 1, 2, 3, 4, 5],
+  )
+})
+
+t.test('a shell that starts programs goes with its service, and does not hold it up', async (t) => {
+  const script = `import { runByShells } from ${JSON.stringify(join(ROOT, 'src/kernel/resident-shell.ts'))}
+    const { stdout } = await runByShells()(['sh', '-c', 'echo $PPID'], { timeout: 60_000 })
+    process.stdout.write(stdout)
+    if (process.argv[1] === 'stay') setInterval(() => {}, 1000)`
+  for (const then of ['go', 'stay']) {
+    const argv = ['--input-type=module', '-e', script, then]
+    const parent = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const gone = once(parent, 'exit')
+    const [said] = await once(parent.stdout, 'data')
+    if (then === 'stay') parent.kill('SIGKILL')
+    t.same(await gone, then === 'stay' ? [null, 'SIGKILL'] : [0, null])
+    await until('its end', async () => !sendSignal(Number(said), 0))
   }
 })
 
