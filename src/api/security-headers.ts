@@ -15,12 +15,13 @@ type Headers = readonly (readonly [string, string])[]
 
 /** Nothing that the API answers is meant to be rendered. */
 const NOTHING = { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }
-/** Those that browsers heed for pages alone, and for programs that there are no more. */
+/** Those that browsers heed for pages alone, that say what the policy above says, and for programs that there are no more. */
 const OF_PAGES = {
   crossOriginOpenerPolicy: false,
   originAgentCluster: false,
   xDnsPrefetchControl: false,
   xDownloadOptions: false,
+  xFrameOptions: false,
   xPermittedCrossDomainPolicies: false,
   xXssProtection: false,
 } as const

@@ -153,7 +153,7 @@ function parseListen(value: string): Listen | null {
 }
 
 export function isLoopback(host: string): boolean {
-  return host === '::1' || /^127\./.test(host)
+  return host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)
 }
 
 function fault(isFine: boolean, message: string): Fault | null {

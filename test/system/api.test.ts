@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { PROBLEMS } from '../../src/api/problem.ts'
 import { Contract, type Described } from './contract.ts'
-import { type Gateway, gateway, ROOT, until } from './gateway.ts'
+import { API, type Gateway, gateway, ROOT, until } from './gateway.ts'
 import { anyQuestion } from './questions.ts'
 import { openSocketClient } from './socket-client.ts'
 
@@ -56,6 +56,32 @@ t.test('the API is what /openapi.json says', async (t) => {
     t.same(routes.sort(), rows.sort())
     for (const [code, [status, title]] of Object.entries(PROBLEMS))
       t.ok(page.includes(`| \`${code}\` | ${status} | ${title} |`), code)
+  })
+
+  t.test('by loopback it answers to names of loopback alone, not to one that resolves to it', async (t) => {
+    const status = async (host: string) => {
+      const argv = [
+        'curl',
+        '-s',
+        '-o',
+        '/dev/null',
+        '-w',
+        '%{http_code}',
+        '-H',
+        `Host: ${host}`,
+        `${API}/v1/status`,
+      ]
+      return (await g.lab.exec(g.lab.gateway, argv)).stdout
+    }
+    for (const host of ['127.0.0.1:7025', '127.8.9.10', 'localhost:80', '[::1]:7025'])
+      t.equal(await status(host), '200', host)
+    for (const host of [
+      '127.evil.example:7025',
+      '127.0.0.1.evil.example',
+      'localhost.evil.example',
+      '192.0.2.1',
+    ])
+      t.equal(await status(host), '403', host)
   })
 
   t.test('its examples work', async (t) => {
