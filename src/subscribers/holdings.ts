@@ -5,6 +5,7 @@
  * Hash flooding: addresses in a lease file are the network's own, and a walk is bounded all the same.
  */
 import { type Family, type Prefix, truncate } from '../policy/prefix.ts'
+import { Restarts } from './restarts.ts'
 import { SlotTable } from './slot-table.ts'
 import { ALL_PORTS, IDENTITY_FIELDS, type Identity, type Observation, type Ports } from './subscriber.ts'
 import { stir, TextPool } from './text-pool.ts'
@@ -38,6 +39,10 @@ const ROWS_IN_PIECE = 1 << 14
 /** Rows that are gone through before others get their turn. */
 const ROWS_IN_TURN = 10_000
 
+/** Of all rows, those that a restart of an access server looks at by itself, and so many at least. */
+const SHARE_OF_RESTART = 1 / 2_048
+const ROWS_OF_RESTART = 100
+
 /** Rows of one prefix that are looked at; a shared address has up to some thousand ranges of ports. */
 const MOST_STEPS = 4_096
 
@@ -54,6 +59,9 @@ export class Holdings {
   /** By family: how many rows there are of each length of prefix. */
   readonly #lengths: Record<Family, Map<number, number>> = { 4: new Map(), 6: new Map() }
   #ordered: Record<Family, number[]> = { 4: [], 6: [] }
+  readonly #restarts = new Restarts()
+  /** Rows before it have been looked at in this round over all of them. */
+  #looked = 0
   #pass = 1
   #refused = 0
 
@@ -111,7 +119,7 @@ export class Holdings {
   *endPass(at: number): Generator<void, void> {
     for (let row = 0; row < this.#rows; row++) {
       if (row % ROWS_IN_TURN === 0) yield
-      if (this.#get(row, SEEN) !== this.#pass && this.#get(row, UNTIL) > at) this.#endRow(row, at)
+      if (this.#get(row, SEEN) !== this.#pass && this.#until(row) > at) this.#endRow(row, at)
     }
   }
 
@@ -125,7 +133,7 @@ export class Holdings {
         const ports = this.#ports(row)
         const isShared = ports.from !== ALL_PORTS.from || ports.to !== ALL_PORTS.to
         if (isShared && (port === null || port < ports.from || port > ports.to)) continue
-        if (this.#get(row, SINCE) <= time && time < this.#get(row, UNTIL)) return this.#holding(row, prefix)
+        if (this.#get(row, SINCE) <= time && time < this.#until(row)) return this.#holding(row, prefix)
       }
     }
     return null
@@ -139,7 +147,7 @@ export class Holdings {
     let isOld = false
     for (let row = 0; row < this.#rows && !isOld; row++) {
       if (row % ROWS_IN_TURN === 0) yield
-      isOld = this.#get(row, UNTIL) < before
+      isOld = this.#until(row) < before
     }
     if (!isOld) return null
     const kept = new Holdings(this.#maxRows)
@@ -147,7 +155,7 @@ export class Holdings {
     // Of one prefix the oldest come first, as they came.
     for (let row = 0; row < this.#rows; row++) {
       if (row % ROWS_IN_TURN === 0) yield
-      if (this.#get(row, UNTIL) < before) continue
+      if (this.#until(row) < before) continue
       const prefix = this.#prefix(row)
       kept.#append(prefix, kept.#latestSlot(prefix), this.#ports(row), {
         identity: kept.#pool.add(this.#pool.get(this.#get(row, IDENTITY))),
@@ -177,7 +185,7 @@ export class Holdings {
     ) {
       if (this.#get(row, PORTS) !== wordOf(ports)) continue
       if (latest < 0) latest = row
-      const meets = since <= this.#get(row, UNTIL) + GRACE && until + GRACE >= this.#get(row, SINCE)
+      const meets = since <= this.#until(row) + GRACE && until + GRACE >= this.#get(row, SINCE)
       if (this.#get(row, IDENTITY) !== identity || !meets) continue
       // It went to another and has come back.
       if (row !== latest && told >= this.#get(latest, TOLD)) continue
@@ -191,7 +199,7 @@ export class Holdings {
       return
     }
     const isOlder = latest >= 0 && until <= this.#get(latest, SINCE)
-    if (latest >= 0 && !isOlder && this.#get(latest, UNTIL) > since) this.#endRow(latest, since)
+    if (latest >= 0 && !isOlder && this.#until(latest) > since) this.#endRow(latest, since)
     this.#append(prefix, slot, ports, record, isOlder ? latest : -1)
   }
 
@@ -230,22 +238,37 @@ export class Holdings {
   #end(prefix: Prefix, at: number): void {
     let steps = 0
     for (let row = this.#latest(prefix); row >= 0 && steps < MOST_STEPS; row = this.#before(row), steps++) {
-      if (this.#get(row, SINCE) <= at && at < this.#get(row, UNTIL)) this.#endRow(row, at)
+      if (this.#get(row, SINCE) <= at && at < this.#until(row)) this.#endRow(row, at)
     }
   }
 
+  /** Notes it, and looks at a few rows, so that what is noted can be forgotten some time. */
   #restarted(server: string, at: number): void {
-    const isOf = new Map<number, boolean>()
-    for (let row = 0; row < this.#rows; row++) {
-      if (this.#get(row, SINCE) >= at || this.#get(row, UNTIL) <= at) continue
-      const identity = this.#get(row, IDENTITY)
-      let matches = isOf.get(identity)
-      if (matches === undefined) {
-        matches = unpacked(this.#pool.get(identity)).server === server
-        isOf.set(identity, matches)
-      }
-      if (matches) this.#endRow(row, at)
+    this.#restarts.note(server, at)
+    const end = this.#looked + Math.max(ROWS_OF_RESTART, Math.ceil(this.#rows * SHARE_OF_RESTART))
+    while (this.#looked < Math.min(end, this.#rows)) this.#until(this.#looked++)
+    if (this.#looked < this.#rows) return
+    this.#looked = 0
+    this.#restarts.endRound()
+  }
+
+  /** When the row is over; what a restart of its server has ended, is told so from now on. */
+  #until(row: number): number {
+    const until = this.#get(row, UNTIL)
+    if (until <= this.#restarts.earliest) return until
+    const since = this.#get(row, SINCE)
+    const told = this.#get(row, TOLD)
+    const end = this.#restarts.endOf(this.#server(row), { since, until, told })
+    if (end < until) {
+      this.#endRow(row, end)
+      this.#set(row, TOLD, end)
     }
+    return end
+  }
+
+  #server(row: number): string {
+    const text = this.#pool.get(this.#get(row, IDENTITY))
+    return text.slice(text.lastIndexOf('\n') + 1)
   }
 
   #endRow(row: number, at: number): void {
@@ -302,7 +325,7 @@ export class Holdings {
       ports: this.#ports(row),
       identity: unpacked(this.#pool.get(this.#get(row, IDENTITY))),
       since: this.#get(row, SINCE),
-      until: this.#get(row, UNTIL),
+      until: this.#until(row),
     }
   }
 

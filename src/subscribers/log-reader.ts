@@ -29,7 +29,7 @@ interface Progress {
 
 const TAIL = 64
 
-/** Restarts of access servers in one look; each costs a walk over all sessions. */
+/** Restarts of access servers in one look; each costs a look at some of all sessions. */
 const MOST_RESTARTS = 100
 
 export function logReader({ file, files, newParser }: LogReaderOptions): Reader {

@@ -491,6 +491,54 @@ t.test('the words of one lease', async (t) => {
     holdings.take({ what: 'server-restarted', server: 'bras', at: 1_100 }, 0)
     t.equal(who(holdings, 1_200), null)
   })
+  t.test('access servers restart again and again: as if all sessions had ended at once', async (t) => {
+    const HOSTS = 700
+    const holdings = new Holdings(10_000)
+    const sessions = new Map<number, { name: string; server: string; since: number; until: number }>()
+    let picked = 0
+    const pick = (below: number) => (stir(++picked) >>> 0) % below
+    const prefixOf = (host: number) => address(`192.0.${2 + (host >> 8)}.${host & 255}`)
+    const nameAt = (host: number, time: number) => holdings.find(prefixOf(host), time, null)?.identity.name
+    let restarts = 0
+    for (let time = 1_000; time < 8_000; time++) {
+      const host = pick(HOSTS)
+      const server = `bras${pick(5)}`
+      const known = sessions.get(host)
+      if (pick(50) === 0) {
+        restarts++
+        holdings.take({ what: 'server-restarted', server, at: time }, 0)
+        for (const one of sessions.values())
+          if (one.server === server && one.since < time) one.until = Math.min(one.until, time)
+      } else if (known === undefined || known.until < time) {
+        const name = `user${time}`
+        const identity = { ...NOBODY, name, server }
+        const prefix = prefixOf(host)
+        const what = 'held'
+        holdings.take({ what, prefix, ports: ALL_PORTS, identity, since: time, until: null, told: time }, 0)
+        sessions.set(host, { name, server, since: time, until: Number.POSITIVE_INFINITY })
+      } else {
+        const isOver = known.until <= time
+        const wrong = nameAt(host, time) !== (isOver ? undefined : known.name)
+        if (wrong || (isOver && nameAt(host, known.until - 1) !== known.name))
+          return void t.fail(`${known.name} of ${known.server} at ${time}`)
+      }
+    }
+    t.ok(restarts > 100)
+    for (const [host, { name, until }] of sessions)
+      if (until !== Number.POSITIVE_INFINITY)
+        t.same([nameAt(host, until - 1), nameAt(host, until)], [name, undefined])
+  })
+  t.test('what a restarted server tells of afterwards is not over', async (t) => {
+    const holdings = new Holdings(100)
+    const one = held('192.0.2.1', 'a', 1_000, null)
+    const session = { ...one, identity: { ...one.identity, server: 'bras' } }
+    holdings.take({ ...session, told: 1_000 }, 0)
+    holdings.take({ what: 'server-restarted', server: 'bras', at: 1_100 }, 0)
+    holdings.take({ ...session, told: 1_050 }, 0)
+    t.equal(who(holdings, 1_200), null, 'what was told before, and comes late')
+    holdings.take({ ...session, told: 1_150 }, 0)
+    t.equal(who(holdings, 1_200), 'a')
+  })
   t.test('full, and then with room again', async (t) => {
     const holdings = new Holdings(2)
     holdings.take(held('192.0.2.1', 'a', 1_000, 2_000), 0)
