@@ -10,7 +10,7 @@ import { formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
 import type { AttemptLog } from '../store/attempts.ts'
 import { type Label, machineKey } from '../store/attempts-pending.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import { lightest } from '../watch/lightest.ts'
+import { heaviestFirst, lightest } from '../watch/lightest.ts'
 import { learnedSet, learnedSetOf, SourceCounters, type SourceDelta } from '../watch/source-counters.ts'
 import type { Controller } from './controller.ts'
 
@@ -226,7 +226,7 @@ export class AttemptHistory {
   async #readAndMakeRoom(name: string, size: number) {
     const { readSet, forget, onUnreadable } = this.#options
     // Whoever did most is judged first: in a flood the rest takes a while.
-    const elements = (await readSet(name)).toSorted((one, other) => other.packets - one.packets)
+    const elements = heaviestFirst(await readSet(name))
     const light = lightest(elements, size)
     if (light.length === 0) return { elements, forgotten: light }
     try {

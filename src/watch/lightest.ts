@@ -15,12 +15,22 @@ const STAYS = 0.5
 /** Seconds: who is forgotten so soon anyhow may be gone before we have said so. */
 const SOON = 60
 
-/** The addresses of those who did least, of equal ones who was quiet longest; none while there is room in a set of that size. */
+/** Whoever did most first, of equal ones who was heard of last. */
+export function heaviestFirst(elements: readonly Expiring[]): Expiring[] {
+  return elements.toSorted((a, b) => b.packets - a.packets || b.expires - a.expires)
+}
+
+/**
+ * The addresses of those who did least, of equal ones who was quiet longest; none while there is room in a set of that
+ * size. The elements have the heaviest first.
+ */
 export function lightest(elements: readonly Expiring[], size: number): string[] {
   if (elements.length < NEARLY_FULL * size) return []
-  return elements
-    .filter(({ expires }) => expires > SOON)
-    .sort((a, b) => a.packets - b.packets || a.expires - b.expires)
-    .slice(0, elements.length - Math.floor(STAYS * size))
-    .map(({ address }) => address)
+  const most = elements.length - Math.floor(STAYS * size)
+  const found: string[] = []
+  for (let at = elements.length - 1; at >= 0 && found.length < most; at--) {
+    const element = elements[at]
+    if (element !== undefined && element.expires > SOON) found.push(element.address)
+  }
+  return found
 }
