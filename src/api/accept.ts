@@ -7,12 +7,17 @@ const JSON_ALONE = ['application/json']
 
 export function checkAccept(app: Api): void {
   app.addHook('preValidation', (request, _, done) => {
-    const { accept } = request.headers
-    if (accept === undefined || accept === '*/*' || accept.startsWith('application/json')) return done()
+    const { accept = '*/*' } = request.headers
+    if (takesJson(accept)) return done()
     const types = typesOf(request.routeOptions.schema)
     if (types.some((type) => accepts(accept, type))) return done()
     done(new ApiError('not-acceptable', `this is ${types.join(' or ')}, which Accept leaves out`))
   })
+}
+
+/** Whether that is plain without a closer look. */
+export function takesJson(accept: string): boolean {
+  return accept === '*/*' || accept.startsWith('application/json')
 }
 
 function typesOf(schema: FastifySchema | undefined): readonly string[] {

@@ -4,7 +4,7 @@ import { EVIDENCE_RULES, INCIDENT_KINDS, type Incident, type IncidentEvent } fro
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Context } from './context.ts'
 import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
-import { type KeptAnswers, sendKept } from './kept-answers.ts'
+import { answerAtOnce, type KeptAnswers, sendKept } from './kept-answers.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Answered, Routes } from './route.ts'
@@ -123,6 +123,7 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
   app.get(
     '/v1/incidents',
     {
+      onRequest: answerAtOnce(kept),
       schema: {
         operationId: 'listIncidents',
         summary: 'Infected and misconfigured machines, the latest first',
@@ -133,12 +134,7 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
       },
       config: { access: 'viewer' },
     },
-    (request, reply) =>
-      sendKept(
-        request,
-        reply,
-        kept.get(request.url, () => pageFor(request.query)),
-      ),
+    (request, reply) => sendKept(request, reply, kept, () => pageFor(request.query)),
   )
 
   app.get(

@@ -2,8 +2,10 @@
  * Answers that many ask for again and again, such as the status: made once, and the same bytes given out until something
  * has happened, or until they are old. Whoever has changed something finds it in what it asks for next.
  */
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { OutgoingHttpHeaders } from 'node:http'
+import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { EventLog } from '../control/event-log.ts'
+import { takesJson } from './accept.ts'
 import { namesOne, tagOf } from './etag.ts'
 
 export interface KeptAnswer {
@@ -11,6 +13,8 @@ export interface KeptAnswer {
   readonly body: string | Buffer
   /** RFC 9110 §8.8.3, with its quotation marks; strong: the same bytes. */
   readonly etag: string
+  /** Bytes of it. */
+  readonly length: string
 }
 
 interface Kept extends KeptAnswer {
@@ -48,14 +52,20 @@ export class KeptAnswers {
     })
   }
 
-  /** The answer of that key, made by `make` where none is kept. It must not depend on who asks. */
-  get(key: string, make: () => object): KeptAnswer {
-    const known = this.#kept.get(key)
-    if (known !== undefined && this.#now() - known.made < LIFETIME) return known
+  /** What is kept of that address, and is not too old. */
+  find(url: string): KeptAnswer | null {
+    const known = this.#kept.get(url)
+    return known !== undefined && this.#now() - known.made < LIFETIME ? known : null
+  }
+
+  /** The answer of that address, made by `make` where none is kept. It must not depend on who asks. */
+  get(url: string, make: () => object): KeptAnswer {
+    const known = this.find(url)
+    if (known !== null) return known
     const text = JSON.stringify(make())
     const body = text.length < LONG ? text : Buffer.from(text)
-    const made = { body, etag: tagOf(text), made: this.#now() }
-    this.#keep(key, made)
+    const made = { body, etag: tagOf(text), length: String(Buffer.byteLength(body)), made: this.#now() }
+    this.#keep(url, made)
     return made
   }
 
@@ -65,21 +75,43 @@ export class KeptAnswers {
     this.#size = 0
   }
 
-  #keep(key: string, answer: Kept): void {
-    this.#size += answer.body.length - (this.#kept.get(key)?.body.length ?? 0)
-    this.#kept.set(key, answer)
+  #keep(url: string, answer: Kept): void {
+    this.#size += answer.body.length - (this.#kept.get(url)?.body.length ?? 0)
+    this.#kept.set(url, answer)
     if (this.#kept.size > MOST || this.#size > MOST_BYTES) this.forget()
   }
 }
 
-/** Answers what is kept, or 304 where the client has it. */
+/**
+ * Of a route whose answers are kept: gives one out as soon as its caller is let in. That address was looked at when the answer
+ * was made, and there is nothing else to look at in a request that makes no conditions.
+ */
+export function answerAtOnce(kept: KeptAnswers): onRequestHookHandler {
+  return (request, reply, done) => {
+    const { accept = '*/*', 'if-none-match': condition } = request.headers
+    const known = request.method === 'GET' && condition === undefined ? kept.find(request.url) : null
+    if (known === null || !takesJson(accept)) return done()
+    describe(reply, known)
+    reply.hijack()
+    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders).end(known.body)
+  }
+}
+
+/** Answers what is kept, or made now; 304 where the client has it. */
 export function sendKept(
-  { headers }: FastifyRequest,
+  { headers, url }: FastifyRequest,
   reply: FastifyReply,
-  { body, etag }: KeptAnswer,
+  kept: KeptAnswers,
+  make: () => object,
 ): FastifyReply {
+  const answer = kept.get(url, make)
+  describe(reply, answer)
+  if (headers['if-none-match'] === undefined || !namesOne(headers['if-none-match'], answer.etag))
+    return reply.send(answer.body)
+  return reply.removeHeader('content-type').removeHeader('content-length').code(304).send()
+}
+
+function describe(reply: FastifyReply, { etag, length }: KeptAnswer): void {
   reply.header('etag', etag).header('cache-control', 'no-cache')
-  if (headers['if-none-match'] !== undefined && namesOne(headers['if-none-match'], etag))
-    return reply.code(304).send()
-  return reply.header('content-type', 'application/json; charset=utf-8').send(body)
+  reply.header('content-type', 'application/json; charset=utf-8').header('content-length', length)
 }

@@ -10,7 +10,7 @@ import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
 import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
 import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
-import { type KeptAnswers, sendKept } from './kept-answers.ts'
+import { answerAtOnce, type KeptAnswers, sendKept } from './kept-answers.ts'
 import { RemoteSchema } from './pull.ts'
 import type { Answered, Routes } from './route.ts'
 import { Count, counts, DiagnosticSchema, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
@@ -94,6 +94,7 @@ export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (a
   app.get(
     '/v1/status',
     {
+      onRequest: answerAtOnce(kept),
       schema: {
         operationId: 'getStatus',
         summary: 'How the gateway is',
@@ -103,12 +104,7 @@ export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (a
       },
       config: { access: 'viewer' },
     },
-    (request, reply) =>
-      sendKept(
-        request,
-        reply,
-        kept.get('status', () => statusOf(context)),
-      ),
+    (request, reply) => sendKept(request, reply, kept, () => statusOf(context)),
   )
 
   app.get(
