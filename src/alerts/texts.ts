@@ -8,6 +8,7 @@ import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { type Diagnostic, diagnostic } from '../policy/diagnostic.ts'
 import { checkShape } from '../policy/shape.ts'
 import { parseYaml, type SourceDocument } from '../policy/yaml-source.ts'
+import { ROOT } from '../root.ts'
 import { templateFaults } from './check-template.ts'
 import type { Text } from './message.ts'
 import { TEXT_VARIABLES, type TextName, type Variables, type View, WORD_VARIABLES } from './text-variables.ts'
@@ -32,7 +33,7 @@ interface Language {
   readonly words: Readonly<Record<string, string | Readonly<Record<string, string>>>>
 }
 
-const SHIPPED = new URL('texts/', import.meta.url).pathname
+const SHIPPED = join(ROOT, 'src/alerts/texts')
 const FALLBACK = 'en'
 
 const MOST_SUBJECT = 200

@@ -1,8 +1,10 @@
 /** `egress25 manual PAGE`: the manual pages, from the command's own tree and the schemas, so that they say what is. */
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Command } from 'commander'
 import { ConfigError } from '../config.ts'
 import { policyJsonSchema } from '../policy/json-schema.ts'
+import { ROOT } from '../root.ts'
 import { VERSION } from '../version.ts'
 import { EXIT, type Exit, print } from './outcome.ts'
 import { type Block, type Page, renderPage, type Section } from './roff.ts'
@@ -110,7 +112,7 @@ function optionBlock({ flags, description }: Command['options'][number]): Block 
 
 /** The example that is installed explains itself. */
 async function configurationPage(): Promise<Page> {
-  const example = await readFile(new URL('../../systemd/egress25.yaml', import.meta.url), 'utf8')
+  const example = await readFile(join(ROOT, 'systemd/egress25.yaml'), 'utf8')
   return {
     name: 'egress25.yaml',
     section: 5,

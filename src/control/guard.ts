@@ -1,15 +1,16 @@
 /** Sees to it that a guard watches over a change: systemd's, or else one that is started here. */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { programEnvironment } from '../kernel/process.ts'
+import { ROOT } from '../root.ts'
 import type { ConfirmationFiles, Pending } from './confirmation.ts'
 
 /** Nobody would take the change back if this program died, so it was not made. */
 export class UnguardedError extends Error {}
 
-const SCRIPT = fileURLToPath(new URL('../../scripts/rollback-guard', import.meta.url))
+const SCRIPT = join(ROOT, 'scripts/rollback-guard')
 
 /** The one that egress25-rollback.path looks at. */
 const WATCHED_DIRECTORY = '/var/lib/egress25'

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tagOf } from '../api/etag.ts'
+import { ROOT } from '../root.ts'
 
 export interface Asset {
   readonly type: string
@@ -15,7 +16,7 @@ export type AssetName = (typeof ASSETS)[number]
 
 export type Bundle = Readonly<Record<AssetName, Asset>>
 
-const SOURCE = join(import.meta.dirname, 'page')
+const SOURCE = join(ROOT, 'src/dashboard/page')
 
 /** Writes no file: the code of an installed service is read-only. @throws Error when esbuild cannot build it */
 export async function bundlePage(): Promise<Bundle> {

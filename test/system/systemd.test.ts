@@ -119,6 +119,7 @@ t.test('scripts/install --root', async (t) => {
   const library = join(root, 'usr/lib/egress25')
   const release = join(library, 'current')
   t.notOk((await readdir(join(release, 'node_modules'))).includes('tap'), 'only what it needs to run')
+  t.ok((await readdir(join(release, 'built'))).includes('cli.js'), 'put together, so that it starts at once')
   const handbook = join(root, 'usr/share/doc/egress25')
   for (const name of await readdir(join(ROOT, 'docs')))
     t.ok((await readdir(handbook)).includes(name), `the handbook has ${name}`)

@@ -1,5 +1,5 @@
 /** The command as a user meets it without root and without the service, and its configuration. */
-import { chmod, readFile, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
@@ -367,4 +367,28 @@ t.test('the command finds its own Node.js from wherever it is called', async (t)
   await chmod(root, 0o755)
   const { code, out } = await egress25(['version'], { env: { PATH: '/usr/bin:/bin' } })
   t.match({ code, out }, { code: 0, out: /\d/ })
+})
+
+t.test('what was built runs while it is as young as the source, and always in a release', async (t) => {
+  const root = await directory(t, {
+    'src/cli.ts': 'console.log("source" satisfies string)\n',
+    'scripts/lib/build.ts': '',
+    'package.json': '{"type": "module"}\n',
+    'package-lock.json': '{}\n',
+    'node_modules/.bin/placeholder': '',
+    '.git': '',
+  })
+  await symlink(join(ROOT, 'node_modules/.bin/node'), join(root, 'node_modules/.bin/node'))
+  await cp(join(ROOT, 'scripts/egress25'), join(root, 'scripts/egress25'))
+  const runs = async () => (await run(join(root, 'scripts/egress25'), ['version'])).out.trim()
+  t.equal(await runs(), 'source', 'nothing was built')
+  await mkdir(join(root, 'built'))
+  await writeFile(join(root, 'built/cli.js'), 'console.log("built")\n')
+  t.equal(await runs(), 'built')
+  // Far in the past, as where a file was unpacked over it: what counts is when it changed.
+  await utimes(join(root, 'built/cli.js'), 1e9 + 1, 1e9 + 1)
+  await utimes(join(root, 'src/cli.ts'), 1e9, 1e9)
+  t.equal(await runs(), 'source', 'edited since')
+  await rm(join(root, '.git'))
+  t.equal(await runs(), 'built', 'nobody edits a release')
 })
