@@ -137,7 +137,13 @@ function incident(number: number): Incident {
       ...{ rule: 'fan-out', window: 300_000, attempts: 40, connections: 40, destinations: 40, sources: 1 },
       ...{ limits: { attempts: 30 }, usual: null },
     },
-    ...{ interfaces: [], hardwareAddresses: [], reopened: 0, summary: 'It tried 40 mail servers.' },
+    ...{
+      interfaces: [],
+      hardwareAddresses: [],
+      counter: null,
+      reopened: 0,
+      summary: 'It tried 40 mail servers.',
+    },
   }
 }
 

@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { LearnedElement } from '../compile/remembered.ts'
 import type { Total, TotalOf } from '../compile/ruleset.ts'
 import { governingPolicy, verdictOf } from '../policy/decide.ts'
-import { formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
+import { formatPrefix, type Prefix, parsePrefix, truncate } from '../policy/prefix.ts'
 import type { AttemptLog } from '../store/attempts.ts'
 import { type Label, machineKey } from '../store/attempts-pending.ts'
 import type { Attempt } from '../watch/attempt.ts'
@@ -22,6 +22,8 @@ export interface Tally {
   readonly policy: string | null
   readonly verdict: Attempt['verdict']
   readonly attempts: number
+  /** Where the kernel's counter stands. */
+  readonly packets: number
   /** Of the reading, in milliseconds since the epoch. */
   readonly time: number
 }
@@ -66,6 +68,8 @@ export class AttemptHistory {
   /** What the counters stand at says nothing as long as nobody knows where they stood before. */
   #knowsTotals: boolean
   #knowsSources: boolean
+  /** In this run. */
+  #hasRead = false
   /** What an earlier run was told of machines, and had not read in their counters yet. */
   readonly #toldBefore = new Map<string, number>()
   #reading: Promise<void> | null = null
@@ -101,10 +105,26 @@ export class AttemptHistory {
   async begin(): Promise<void> {
     if (this.#options.controller.inForce === null) return
     this.#readMinute = Math.floor(this.#options.now() / MINUTE)
-    await this.#read(this.#readMinute * MINUTE - 1).catch((error: Error) => {
+    const time = this.#readMinute * MINUTE - 1
+    try {
+      await this.#read(time)
+      // Nobody listened: what was counted until now will not be told.
+      this.log.beginReading()
+      this.log.endReading(time)
+    } catch (error) {
       this.#readMinute = 0
-      this.#options.onUnreadable(error)
-    })
+      this.#options.onUnreadable(error as Error)
+    }
+  }
+
+  /** How far the kernel's counter of a machine (in canonical text) has been read; null: not at all. */
+  standOf(source: string, allowed: boolean): { readonly packets: number; readonly told: number } | null {
+    const machine = this.#knowsSources && this.#hasRead ? parsePrefix(source) : ''
+    if (typeof machine === 'string') return null
+    return {
+      packets: this.#counters.standOf(machine, allowed),
+      told: this.log.toldSinceReading({ source, allowed }),
+    }
   }
 
   observe(attempt: Attempt): void {
@@ -216,10 +236,18 @@ export class AttemptHistory {
         }
       }
       this.#takeUnlessFirst(batch, time)
-      for (const delta of this.#counters.forget(name, forgotten)) this.log.count(delta, time, null)
+      this.#forget([...this.#counters.forget(name, forgotten)], time)
     }
     if (this.#knowsSources) this.log.endReading(time)
     this.#knowsSources = true
+    this.#hasRead = true
+  }
+
+  /** Their counters begin at nothing. */
+  #forget(deltas: readonly SourceDelta[], time: number): void {
+    for (const delta of deltas) this.log.count(delta, time, null)
+    if (deltas.length > 0)
+      this.#options.onTally?.(deltas.map((delta) => tallyOf(delta, this.#labelOfMachine(delta), 0, time)))
   }
 
   /** At once, so that as little as possible is counted in between and forgotten with the rest. */
@@ -260,11 +288,8 @@ export class AttemptHistory {
     const tallies = deltas.flatMap((delta): Tally[] => {
       const label = this.#labelOfMachine(delta)
       this.log.count(delta, time, label)
-      const { machine, allowed } = delta
       const attempts = this.#unknownOf(delta)
-      if (attempts === 0) return []
-      const { policy = null, verdict = 'block' } = label ?? {}
-      return [{ machine, allowed, policy, verdict, attempts, time }]
+      return attempts === 0 ? [] : [tallyOf(delta, label, attempts, time)]
     })
     if (tallies.length > 0) this.#options.onTally?.(tallies)
   }
@@ -295,6 +320,12 @@ export class AttemptHistory {
     }
     return this.#lengths.byPolicy.get(policy) ?? ALLOWED_IPV6_PREFIX
   }
+}
+
+function tallyOf(delta: SourceDelta, label: Label | null, attempts: number, time: number): Tally {
+  const { machine, allowed, packets } = delta
+  const { policy = null, verdict = 'block' } = label ?? {}
+  return { machine, allowed, policy, verdict, attempts, packets, time }
 }
 
 /** null for a total that counts something else than attempts. */

@@ -40,7 +40,7 @@ export interface MonitorOptions {
   readonly onIncident: (event: IncidentEvent, attempt: Attempt | null) => void
   /** Open incidents that grew since they were last told of. */
   readonly onProgress: (incidents: readonly Incident[]) => void
-  readonly history: Pick<AttemptHistory, 'begin' | 'observe' | 'look' | 'tick'>
+  readonly history: Pick<AttemptHistory, 'begin' | 'observe' | 'look' | 'standOf' | 'tick'>
   readonly log: MonitorLog
 }
 
@@ -131,6 +131,7 @@ export class Monitor {
         const { inForce } = options.controller
         return inForce === null ? null : (governingPolicy(inForce.model, source)?.policy.name ?? null)
       },
+      standOf: (source) => options.history.standOf(source, false),
       local: {
         nameOf: (uid) => options.users.nameOf(uid),
         processOf: (uid) => this.#processes.of(uid),
@@ -144,6 +145,7 @@ export class Monitor {
     for (const incident of this.#options.resumed) this.detector.resume(incident)
     await this.#look()
     await this.#options.history.begin()
+    this.detector.catchUp(Date.now())
     const { nflogGroup, log } = this.#options
     this.#events = startEventSource({
       nflogGroup,

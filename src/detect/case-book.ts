@@ -18,6 +18,8 @@ export interface Opening {
   readonly tally: Tally
   /** Attempts known of by number alone. */
   readonly lost?: number
+  /** Where the kernel's counter of the subject stands when all that is known of is counted. */
+  readonly standing?: () => number | null
   /** It was resolved. */
   readonly onClosed: (by: 'quiet' | 'person') => void
 }
@@ -135,6 +137,7 @@ export class CaseBook {
   }
 
   #enter(one: Case, opening: Opening): void {
+    if (opening.standing !== undefined) one.counter = opening.standing
     opening.tally.widen(this.#room)
     this.#open.set(one.id, { one, opening })
   }

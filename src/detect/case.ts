@@ -52,6 +52,8 @@ export class Case {
   lost = 0
   verdict: Incident['verdict']
   acknowledged = false
+  /** Where the kernel's counter stands by what is counted here; null: nobody knows. */
+  counter: () => number | null = () => null
   /** Milliseconds of quiet after which it is over. */
   resolveAfter: number
   readonly reopenWithin: number
@@ -127,6 +129,7 @@ export class Case {
       lastSeen: this.lastSeen,
       attempts: this.attempts,
       lost: before.lost + this.lost,
+      counter: this.counter(),
       destinations: Math.max(before.destinations, tally.destinations),
       topDestinations: tally.destinations > 0 ? tally.topDestinations : before.topDestinations,
       interfaces: tally.told > 0 ? tally.interfaces : before.interfaces,

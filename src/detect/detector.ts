@@ -28,7 +28,7 @@ import { ExemptHosts } from './exempt-hosts.ts'
 import { Floods } from './floods.ts'
 import { INCIDENT_KINDS, type Incident, type IncidentEvent, type IncidentKind } from './incident.ts'
 import type { Local } from './local.ts'
-import { Machines, memory } from './machines.ts'
+import { Machines, memory, type StandOf } from './machines.ts'
 
 export interface DetectorOptions {
   /** The thresholds of a policy by name; null when there is no such policy (any more). */
@@ -41,6 +41,8 @@ export interface DetectorOptions {
   readonly local?: Local
   /** Most machines watched at once; of more the one that was quiet longest is forgotten, unless it has an open incident. */
   readonly maxMachines?: number
+  /** How far the kernel's counter of a governed machine, given in canonical text, has been read. */
+  readonly standOf?: StandOf
 }
 
 /** What the kernel counted of one machine since it was read before. */
@@ -51,6 +53,8 @@ export interface MachineCount {
   readonly policy: string | null
   readonly verdict: Incident['verdict']
   readonly attempts: number
+  /** Where its counter stands. */
+  readonly packets: number
   /** Of the reading, in milliseconds since the epoch. */
   readonly time: number
 }
@@ -72,7 +76,7 @@ export class Detector {
   constructor(options: DetectorOptions) {
     this.#options = options
     this.#book = new CaseBook(options.newId, options.local)
-    this.#machines = new Machines(this.#book, options.maxMachines)
+    this.#machines = new Machines(this.#book, options.maxMachines, options.standOf)
     this.#exempt = new ExemptHosts(this.#book)
     this.#floods = new Floods(this.#book)
   }
@@ -104,6 +108,15 @@ export class Detector {
       const flood = this.#floods.watchOf(policy, thresholds)
       return this.#machines.counted(count, { machine: source, policy, thresholds, flood })
     })
+  }
+
+  /**
+   * To be called once, after `resume`, when the kernel's counters have been read for the first time and no attempt has
+   * been told yet: what they have counted since the incidents were written is in these from now on. `now` is in
+   * milliseconds since the epoch.
+   */
+  catchUp(now: number): void {
+    this.#machines.catchUp(now)
   }
 
   /** Takes the kernel's counts of all attempts by policy, which only ever grow. */

@@ -89,6 +89,11 @@ export interface Incident {
   readonly attempts: number
   /** Of these, those that the kernel counted and nobody told: nothing else is known of them. */
   readonly lost: number
+  /**
+   * Where the kernel's counter of the machine stood when `attempts` was right: what it has grown by since then is not in it.
+   * null: nobody knows, or the kernel has no counter of its own for it.
+   */
+  readonly counter: number | null
   /** Distinct destinations; at least so many, beyond 1,000. */
   readonly destinations: number
   readonly topDestinations: readonly { readonly destination: string; readonly attempts: number }[]

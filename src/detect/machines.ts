@@ -31,10 +31,23 @@ export interface Governed {
 /** What the kernel counted of a machine since it was read before. */
 export interface Counted {
   readonly attempts: number
+  /** Where its counter stands. */
+  readonly packets: number
   readonly verdict: Incident['verdict']
   /** Of the reading, in milliseconds since the epoch. */
   readonly time: number
 }
+
+/** How far the kernel's counter of a machine has been read. */
+export interface Stand {
+  /** Where it stood. */
+  readonly packets: number
+  /** Attempts that were told since then. */
+  readonly told: number
+}
+
+/** null: it has not been read at all. */
+export type StandOf = (source: string) => Stand | null
 
 interface Machine {
   readonly key: string
@@ -51,6 +64,8 @@ interface Machine {
   /** By the kernel's count, as far as it has been read. */
   counted: number
   countedAt: number
+  /** Where its counter stood then; null: nobody knows. */
+  counter: number | null
   /** The latest count that is old enough for all that was told of it to have arrived. */
   settled: number
   lost: number
@@ -70,11 +85,13 @@ export class Machines {
   readonly #book: CaseBook
   readonly #most: number
   readonly #newcomers: Newcomers
+  readonly #standOf: StandOf
   /** By key, in order of their latest attempts, the quietest first. */
   readonly #machines = new Map<string, Machine>()
 
-  constructor(book: CaseBook, most = MOST_MACHINES) {
+  constructor(book: CaseBook, most = MOST_MACHINES, standOf: StandOf = () => null) {
     this.#book = book
+    this.#standOf = standOf
     this.#most = most
     this.#newcomers = new Newcomers(most)
   }
@@ -96,6 +113,7 @@ export class Machines {
       flood.add(source, isNew && !isLocal, attempt.time)
       if (known === null) return []
       machine = newMachine(source, uid, policy, thresholds, known[0] ?? attempt)
+      if (!isLocal) this.#begin(machine, known.length)
       this.#enter(machine)
       for (const earlier of known.slice(0, -1)) add(machine, earlier)
     } else {
@@ -117,19 +135,21 @@ export class Machines {
 
   /** The kernel has counted so many attempts more of a machine. */
   counted(
-    { attempts, verdict, time }: Counted,
+    { attempts: more, packets, verdict, time }: Counted,
     { machine: source, policy, thresholds, flood }: Governed,
   ): IncidentEvent[] {
     let machine = this.#machines.get(source)
+    const attempts = machine === undefined ? more : grownBy(machine, packets, more)
     const isMuch = attempts >= Math.max(thresholds.spamBot.connections, thresholds.spamBot.attempts)
     if (machine === undefined) {
       if (!isMuch || isHiddenByCount(attempts, flood)) return []
       machine = newMachine(source, null, policy, thresholds, { time, verdict })
       this.#enter(machine)
     }
-    settle(machine, time)
+    this.#settle(machine, time)
     machine.counted += attempts
     machine.countedAt = time
+    machine.counter = packets
     if (!isMuch || isHiddenByCount(attempts, flood)) return []
     // In a flood a sample is told, by which nobody may stand out of it who does by count.
     const isTold = told(machine) >= TOLD_SHARE * machine.counted
@@ -147,12 +167,22 @@ export class Machines {
       if (machine.open === null) {
         if (machine.users.size > 0 || machine.tally.lastSeen + memory(machine.thresholds) > now) continue
         this.#machines.delete(machine.key)
-      } else if (machine.countedAt + UNDER_WAY <= now) {
-        const { lost } = machine
-        settle(machine, now)
-        machine.open.lost = machine.lost
-        if (machine.lost !== lost) this.#book.grew(machine.open)
-      }
+      } else this.#settle(machine, now)
+    }
+  }
+
+  /**
+   * To be called when the counters have been read for the first time, and before the first attempt is told: by what they
+   * have grown since an earlier run saw them, nobody was told. `now` is in milliseconds since the epoch.
+   */
+  catchUp(now: number): void {
+    for (const machine of this.#machines.values()) {
+      const stand = this.#standOf(machine.source)
+      if (machine.uid !== null || stand === null) continue
+      machine.counted += grownBy(machine, stand.packets, 0)
+      machine.countedAt = now - UNDER_WAY
+      machine.counter = stand.packets
+      this.#settle(machine, now)
     }
   }
 
@@ -168,8 +198,17 @@ export class Machines {
     const machine = known ?? newMachine(source, user?.uid ?? null, policy ?? '', thresholds, first)
     if (known === undefined) this.#enter(machine)
     const { tally } = machine
-    machine.open = this.#book.resume(incident, { tally, thresholds, onClosed: () => this.#closed(machine) })
+    machine.open = this.#book.resume(incident, {
+      tally,
+      thresholds,
+      standing: () => this.#counterOf(machine),
+      onClosed: () => this.#closed(machine),
+    })
     this.#opened(machine, first)
+    // Those of the users of one host tell of the same counter; the one that was written last is right.
+    const host = user === null ? machine : this.#machines.get(source)
+    if (host !== undefined && incident.counter !== null)
+      host.counter = Math.max(host.counter ?? 0, incident.counter)
   }
 
   #judged(machine: Machine, judgement: Judgement | null, hidden: boolean, now: number): IncidentEvent[] {
@@ -192,6 +231,7 @@ export class Machines {
         judgement,
         tally,
         lost,
+        standing: () => this.#counterOf(machine),
         onClosed: () => this.#closed(machine),
       },
       now,
@@ -199,6 +239,35 @@ export class Machines {
     machine.open = opened.one
     this.#opened(machine, { time: now, verdict })
     return [opened.event]
+  }
+
+  /** Of a machine that is watched from now on, what was told already may have been counted already. */
+  #begin(machine: Machine, told: number): void {
+    const stand = this.#standOf(machine.source)
+    if (stand === null) return
+    machine.counter = stand.packets
+    machine.counted = told - stand.told
+  }
+
+  /** Where the kernel's counter stands when it has counted all that is known of the machine, and of a host's users. */
+  #counterOf(machine: Machine): number | null {
+    const host = machine.uid === null ? machine : this.#machines.get(machine.source)
+    if (host === undefined || host.counter === null) return null
+    return host.counter + told(host) + host.lost - host.counted
+  }
+
+  /**
+   * What was counted, and is not told after a while, is lost. While more is told meanwhile, that is at most
+   * underestimated; at rest it is exact.
+   */
+  #settle(machine: Machine, now: number): void {
+    if (machine.countedAt + UNDER_WAY > now) return
+    machine.settled = machine.counted
+    machine.lost = Math.max(machine.lost, machine.settled - told(machine))
+    const { open, lost } = machine
+    if (open === null || open.lost === lost) return
+    open.lost = lost
+    this.#book.grew(open)
   }
 
   #enter(machine: Machine): void {
@@ -233,6 +302,7 @@ export class Machines {
     const known = this.#machines.get(source)
     if (known !== undefined) return known
     const host = newMachine(source, null, policy, thresholds, first)
+    this.#begin(host, 1)
     this.#enter(host)
     return host
   }
@@ -248,9 +318,16 @@ export class Machines {
     if (uid !== null) this.#machines.get(source)?.users.delete(machine)
     if (toldOfUsers === 0) return
     // Its users go on: what was counted until now is done with, told or lost.
-    const { counted, countedAt, settled, users, lost } = machine
+    const { counted, countedAt, counter, settled, users, lost } = machine
     const first = { time: tally.lastSeen, verdict }
-    const known = { counted, countedAt, settled, users, toldOfUsers: toldOfUsers + tally.told + lost }
+    const known = {
+      counted,
+      countedAt,
+      counter,
+      settled,
+      users,
+      toldOfUsers: toldOfUsers + tally.told + lost,
+    }
     this.#enter({ ...newMachine(source, null, policy, thresholds, first), ...known })
   }
 }
@@ -275,6 +352,7 @@ function newMachine(
     verdict,
     counted: 0,
     countedAt: Number.POSITIVE_INFINITY,
+    counter: null,
     settled: 0,
     lost: 0,
     open: null,
@@ -288,14 +366,10 @@ function add({ traits, tally }: Machine, attempt: Attempt): void {
   tally.add(attempt, time)
 }
 
-/**
- * What was counted, and is not told after a while, is lost. While more is told meanwhile, that is at most
- * underestimated; at rest it is exact.
- */
-function settle(machine: Machine, now: number): void {
-  if (machine.countedAt + UNDER_WAY > now) return
-  machine.settled = machine.counted
-  machine.lost = Math.max(machine.lost, machine.settled - told(machine))
+/** What the counter has grown by since it was looked at for the machine. One that came back smaller began afresh. */
+function grownBy({ counter }: Machine, packets: number, otherwise: number): number {
+  if (counter === null) return otherwise
+  return packets < counter ? packets : packets - counter
 }
 
 function told({ tally, toldOfUsers }: Machine): number {

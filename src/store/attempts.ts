@@ -160,6 +160,11 @@ export class AttemptLog {
     }
   }
 
+  /** Attempts of a machine that were told, and that its counter had not got when it was read. */
+  toldSinceReading(machine: MachineName): number {
+    return Math.max(0, -this.#ledger.balance(machineKey(machine)))
+  }
+
   /** What the kernel's total with this id has grown by, and where it stands. */
   countTotal(id: string, label: Label, time: number, attempts: number, packets: number): void {
     this.#pending.setTotal(id, packets)

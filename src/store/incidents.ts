@@ -117,6 +117,7 @@ const BEFORE = {
   user: null,
   process: null,
   lost: 0,
+  counter: null,
   evidence: {
     rule: 'fan-out',
     window: 0,

@@ -52,10 +52,14 @@ export class SourceCounters {
     return this.#untracked
   }
 
+  /** Where a counter stood when it was read; 0 where there was none. */
+  standOf(machine: Prefix, allowed: boolean): number {
+    return this.#sets.get(learnedSetOf(machine, allowed))?.get(addressOf(machine)) ?? 0
+  }
+
   /** Where a counter stood in an earlier run. */
   remember(machine: Prefix, allowed: boolean, packets: number): void {
-    const [address = ''] = formatPrefix(machine).split('/')
-    this.#note(learnedSetOf(machine, allowed), address, packets)
+    this.#note(learnedSetOf(machine, allowed), addressOf(machine), packets)
   }
 
   /**
@@ -115,6 +119,11 @@ export class SourceCounters {
     counters.set(address, packets)
     return true
   }
+}
+
+/** As nft prints it. */
+function addressOf(machine: Prefix): string {
+  return formatPrefix(machine).split('/')[0] ?? ''
 }
 
 /** Whom an element stands for; null when the set holds something else, or the address is none. */

@@ -47,6 +47,7 @@ export function incident(id: string, more: Partial<Incident> = {}): Incident {
     interfaces: [],
     hardwareAddresses: [],
     reopened: 0,
+    counter: null,
     summary: 'It tried.',
     ...more,
   }

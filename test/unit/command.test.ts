@@ -302,6 +302,7 @@ t.test('the database', async (t) => {
     interfaces: [],
     hardwareAddresses: [],
     reopened: 0,
+    counter: null,
     acknowledged: false,
     summary: 's',
   })

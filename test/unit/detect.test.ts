@@ -335,7 +335,11 @@ t.test('in a flood it is the count by which a machine stands out, where only a s
   for (let i = 0; i < 20; i++) see('100.64.9.9', `198.51.100.${i}`, 10_000 + i)
   const { source: machine } = attempt('100.64.9.9', '203.0.113.1', 0)
   const count = { machine, allowed: false, policy: 'p', verdict: 'block', time: START + 11_000 } as const
-  const many = (attempts: number) => detector.counted([{ ...count, attempts }])
+  let packets = 0
+  const many = (attempts: number) => {
+    packets += attempts
+    return detector.counted([{ ...count, attempts, packets }])
+  }
   t.same(many(25), [], 'no more than others may have')
   t.match(many(100), [{ incident: { source: '100.64.9.9', kind: 'spam-bot', evidence: { rule: 'count' } } }])
 })
@@ -356,17 +360,13 @@ t.test('users of a shared host', async (t) => {
     })
     const by = (uid: number | null, i: number, time: number) =>
       detector.observe({ ...attempt(HOST, `203.0.113.${i}`, time), uid })
-    const counted = (attempts: number, time: number) =>
-      detector.counted([
-        {
-          machine: parseAddress(HOST) as Prefix,
-          allowed: false,
-          policy: 'p',
-          verdict: 'block',
-          attempts,
-          time: START + time,
-        },
-      ])
+    let packets = 0
+    const counted = (attempts: number, time: number) => {
+      packets += attempts
+      const machine = parseAddress(HOST) as Prefix
+      const count = { attempts, packets, time: START + time }
+      return detector.counted([{ machine, allowed: false, policy: 'p', verdict: 'block', ...count }])
+    }
     return { detector, by, counted, names }
   }
   const subjects = (detector: Detector) =>
@@ -460,13 +460,13 @@ t.test('what the kernel counted and nobody told is lost, and in the incident', a
   for (let i = 0; i < 40; i++) see('100.64.1.2', `203.0.113.${i}`, i)
   const { source: machine } = attempt('100.64.1.2', '203.0.113.1', 0)
   const count = { machine, allowed: false, policy: 'p', verdict: 'block', time: START + 1_000 } as const
-  detector.counted([{ ...count, attempts: 140 }])
+  detector.counted([{ ...count, attempts: 140, packets: 140 }])
   t.match(detector.open(), [{ attempts: 40, lost: 0 }], 'it may be under way')
   detector.tick(START + 10_000)
   t.match(detector.open(), [{ attempts: 140, lost: 100 }])
   t.match(detector.takeGrown(10), [{ attempts: 140 }])
   t.same(detector.takeGrown(10), [])
-  const other = { ...count, machine: { ...machine, address: 5 } as Prefix, attempts: 5_000 }
+  const other = { ...count, machine: { ...machine, address: 5 } as Prefix, attempts: 5_000, packets: 5_000 }
   t.match(detector.counted([other]), [
     {
       event: 'opened',
