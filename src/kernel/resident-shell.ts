@@ -51,11 +51,15 @@ const LAST_OF_GIT = 129
  * whose process id somebody wants, is started in the plain way.
  */
 export function runByShells(): ProcessRunner {
-  const idle: Shell[] = []
+  let idle: Shell[] = []
   let busy = 0
+  const take = (): Shell | null => {
+    idle = idle.filter(({ isAlive }) => isAlive)
+    return idle.pop() ?? (busy < MOST ? startShell() : null)
+  }
   return async (argv, options) => {
     const lines = linesOf(argv, options)
-    const shell = lines === null ? null : (idle.pop() ?? (busy < MOST ? startShell() : null))
+    const shell = lines === null ? null : take()
     if (lines === null || shell === null) return runProcess(argv, options)
     busy++
     try {
