@@ -3,7 +3,7 @@
  * noticed. What clients hand to a relay is let through and counted in all only: it is the relay that sends it on.
  */
 import { FAMILIES } from '../policy/prefix.ts'
-import { countSources, logSources, type MachineLength } from './compile-policies.ts'
+import { countSources, type MachineLength, withLog } from './compile-policies.ts'
 import type { Context } from './context.ts'
 import type { Chain, Limit } from './ruleset.ts'
 
@@ -19,31 +19,33 @@ const SENDERS: readonly MachineLength[] = FAMILIES.map((family) => ({
 }))
 
 /** The chains that let through. A connection's first packet visits the one before them, and comes back. */
-export function allowedChains({ totals, options, learn }: Context): Chain[] {
+export function allowedChains(context: Context): Chain[] {
+  const { totals, options, learn } = context
   const relay = totals.id({ of: 'allowed', because: 'relay' })
-  const sent = (because: 'relay' | 'exemption'): Chain => ({
-    name: `sent-${because}`,
-    base: null,
-    rules: [
-      { rule: 'count', id: totals.id({ of: 'allowed', because }) },
-      ...countSources('senders', SENDERS, learn),
-      ...logSources(
-        'muted-senders',
-        SENDERS,
-        {
-          limit: LOG_LIMIT,
-          overall: OVERALL_LIMIT,
-          countedAs: totals.id({ of: 'logged-allowed' }),
-          prefix: `allow:${because}`,
-          group: options.nflogGroup,
-        },
-        learn,
-      ),
-    ],
-  })
+  const sent = (because: 'relay' | 'exemption'): Chain[] =>
+    withLog(
+      {
+        name: `sent-${because}`,
+        base: null,
+        rules: [
+          { rule: 'count', id: totals.id({ of: 'allowed', because }) },
+          ...countSources('senders', SENDERS, learn),
+        ],
+      },
+      'muted-senders',
+      SENDERS,
+      {
+        limit: LOG_LIMIT,
+        overall: OVERALL_LIMIT,
+        countedAs: totals.id({ of: 'logged-allowed' }),
+        prefix: `allow:${because}`,
+        group: options.nflogGroup,
+      },
+      context,
+    )
   return [
-    sent('relay'),
-    sent('exemption'),
+    ...sent('relay'),
+    ...sent('exemption'),
     passing('relayed', 'sent-relay'),
     passing('exempted', 'sent-exemption'),
     {

@@ -9,7 +9,7 @@
 import { redirects } from '../policy/decide.ts'
 import type { Model, Policy } from '../policy/model.ts'
 import { EndingExemptions, untilChain } from './compile-exemptions.ts'
-import { attemptChain, boundForRelay, networkTables, targetsOf } from './compile-policies.ts'
+import { attemptChains, boundForRelay, networkTables, targetsOf } from './compile-policies.ts'
 import { byMap, type Context, inSet, outboundOnly, relayUids } from './context.ts'
 import { LookupTables } from './lookup-tables.ts'
 import type { Chain, LookupTable, Rule } from './ruleset.ts'
@@ -90,7 +90,7 @@ function chainsOf(policy: Policy, context: Context): Chain[] {
       base: null,
       rules: targetsOf(policy).map((to): Rule => ({ rule: 'send-to', to })),
     },
-    attemptChain(`redirect-${policy.name}`, policy, 'redirect', context),
+    ...attemptChains(`redirect-${policy.name}`, policy, 'redirect', context),
     {
       name: `landed-${policy.name}`,
       base: null,

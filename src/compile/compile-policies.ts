@@ -35,7 +35,7 @@ export function policyChains(policy: Policy, context: Context): Chain[] {
   const verdict = verdictOf(policy, null)
   const final = verdict === 'observe' ? 'accept' : policy.action === 'drop' ? 'drop' : 'reset'
   return [
-    attemptChain(`attempt-${policy.name}`, policy, verdict, context),
+    ...attemptChains(`attempt-${policy.name}`, policy, verdict, context),
     {
       name: `policy-${policy.name}`,
       base: null,
@@ -63,24 +63,30 @@ export function targetsOf(policy: Policy): Prefix[] {
 }
 
 /** Counting and logging stand in rules of their own: whatever becomes of them, the verdict after them stays. */
-export function attemptChain(
+export function attemptChains(
   name: string,
   policy: Policy,
   verdict: 'block' | 'redirect' | 'observe',
-  { options, totals, learn }: Context,
-): Chain {
+  context: Context,
+): Chain[] {
+  const { options, totals, learn } = context
   const countedAs = totals.id({ of: 'logged' })
   const telling = { limit: LOG_LIMIT, overall: OVERALL_LIMIT, countedAs, group: options.nflogGroup }
   const machines = FAMILIES.map((family) => machine(family, policy))
-  return {
-    name,
-    base: null,
-    rules: [
-      { rule: 'count', id: totals.id({ of: 'attempts', policy: policy.name, verdict }) },
-      ...countSources('sources', machines, learn),
-      ...logSources('muted', machines, { ...telling, prefix: `${verdict}:${policy.name}` }, learn),
-    ],
-  }
+  return withLog(
+    {
+      name,
+      base: null,
+      rules: [
+        { rule: 'count', id: totals.id({ of: 'attempts', policy: policy.name, verdict }) },
+        ...countSources('sources', machines, learn),
+      ],
+    },
+    'muted',
+    machines,
+    { ...telling, prefix: `${verdict}:${policy.name}` },
+    context,
+  )
 }
 
 /** One machine of a family: how long its prefix is. */
@@ -107,10 +113,31 @@ type Telling = Pick<Extract<Rule, { rule: 'log' }>, 'overall' | 'countedAs' | 'p
   readonly limit: Limit
 }
 
-/** Hands packets to the event log, up to a limit for each machine. To be the last in its chain. */
-export function logSources(
+/**
+ * The chain that hands packets to the event log at its end, up to a limit for each machine. What this machine's own users
+ * send goes to a chain beside it, with a limit for each of them: one who makes very many attempts must not drown the others.
+ */
+export function withLog(
+  { name, base, rules }: Chain,
+  muted: string,
+  machines: readonly MachineLength[],
+  telling: Telling,
+  { options, learn }: Context,
+): Chain[] {
+  const bySource = logSources(muted, machines, false, telling, learn)
+  if (!options.hooks.includes('output')) return [{ name, base, rules: [...rules, ...bySource] }]
+  const local = `by-user-${name}`
+  const byUser = logSources(`${muted}-users`, machines, true, telling, learn)
+  return [
+    { name: local, base: null, rules: byUser },
+    { name, base, rules: [...rules, { rule: 'any-user', chain: local }, ...bySource] },
+  ]
+}
+
+function logSources(
   name: string,
   machines: readonly MachineLength[],
+  byUser: boolean,
   telling: Telling,
   learn: Context['learn'],
 ): Rule[] {
@@ -118,9 +145,10 @@ export function logSources(
   return machines.flatMap(({ family, length }): Rule[] => [
     {
       rule: 'mute',
-      set: learn(`${name}${suffix(family, length)}`, family, 'limit', 60),
+      set: learn(`${name}${suffix(family, length)}`, family, byUser ? 'limit-by-user' : 'limit', 60),
       family,
       length,
+      byUser,
       limit,
     },
     { rule: 'log', family, ...rest },

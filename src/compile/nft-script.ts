@@ -41,6 +41,9 @@ const WITH_DATA = 'tcp flags & (syn | rst | psh) == psh'
 /** The end of a connection that had been answered: who got no answer has nothing to close. */
 const CLOSING = 'tcp flags & (syn | rst | fin) == fin'
 
+/** Behind an address: and the local user whose process made the packet. */
+const USER = ' . meta skuid'
+
 /** Bytes of a logged packet that are kept: both IP headers with options, and all of TCP's. */
 const SNAPLEN = 128
 
@@ -230,7 +233,7 @@ function learnedBlock(set: LearnedSet): string {
 
 function learnedProperties({ family, holds, size, timeout }: LearnedSet): string[] {
   return [
-    typeOf(address(family, 'saddr')),
+    typeOf(`${address(family, 'saddr')}${holds === 'limit-by-user' ? USER : ''}`),
     `size ${size}`,
     'flags dynamic,timeout',
     ...(holds === 'counter' ? ['counter'] : []),
@@ -338,8 +341,9 @@ function ruleText(rule: Rule): string {
       return `${inwards}${flags} update @${set} { ${who} counter }`
     }
     case 'mute': {
-      const { set, family, length, limit } = rule
-      return `update @${set} { ${masked(family, 'saddr', length)} ${limitText(limit, 'over ')} } return`
+      const { set, family, length, byUser, limit } = rule
+      const who = `${masked(family, 'saddr', length)}${byUser ? USER : ''}`
+      return `update @${set} { ${who} ${limitText(limit, 'over ')} } return`
     }
     case 'log': {
       const { family, overall, countedAs, prefix, group } = rule

@@ -53,7 +53,8 @@ export type Keys = Uint32Array | readonly bigint[]
 export interface LearnedSet {
   readonly name: string
   readonly family: Family
-  readonly holds: 'counter' | 'limit'
+  /** Limits are of a source, or of each local user who sends from it. */
+  readonly holds: 'counter' | 'limit' | 'limit-by-user'
   /** Most elements. */
   readonly size: number
   /** Seconds since its last packet after which an element is forgotten. */
@@ -158,7 +159,7 @@ export type Rule =
       readonly notLeavingBy: readonly string[]
     }
   /**
-   * A source beyond the limit leaves the chain. Written so that a full set lets it stay: in a flood from forged addresses
+   * A source, or one local user of it, beyond the limit leaves the chain. Written so that a full set lets it stay: in a flood from forged addresses
    * what is told is then a sample of all that comes, and who stands out of it can be found.
    */
   | {
@@ -166,6 +167,8 @@ export type Rule =
       readonly set: string
       readonly family: Family
       readonly length: number
+      /** Each local user of the source has a limit of their own. */
+      readonly byUser: boolean
       readonly limit: Limit
     }
   /** Hands the packet to the event log, up to a limit for all sources together, and counts what it handed over. */

@@ -293,18 +293,20 @@ t.test('real servers, and who they say it was', async (t) => {
     const NOBODY = 65_534
     const HOST = gatewayAddress.ipv4
     /** Connects that stay under way, as the packets vanish, until it is killed. */
-    const connect = (uid: number, count: number) => {
+    const connect = (uid: number, count: number, hold = true) => {
       const script = `use Socket qw(:DEFAULT SOCK_NONBLOCK);
 for (1..${count}) {
   socket(my $s, PF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   bind($s, sockaddr_in(0, inet_aton('${HOST}')));
-  connect($s, sockaddr_in(25, inet_aton("203.0.113.$_")));
-  push @held, $s;
+  my $n = 1 + $_ % 250;
+  connect($s, sockaddr_in(25, inet_aton("203.0.113.$n")));
+  push @held, $s if ${hold ? 1 : 0};
 }
 sleep 600`
       const as = ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups']
       const child = g.lab.spawn(g.lab.gateway, [...as, '/usr/bin/perl', '-e', script], { stdio: 'ignore' })
       t.teardown(() => child.kill('SIGKILL'))
+      return child
     }
     connect(NOBODY, 1)
     const of = async (uid: number) => {
@@ -339,6 +341,21 @@ sleep 600`
       g.deliveries.some(({ body }) => JSON.parse(body).incident?.user?.uid === DAEMON),
     )
     t.match(JSON.parse((await g.egress25('incidents')).stdout).items, [{ user: { uid: DAEMON } }])
+
+    // However many attempts one of them makes, all of the other's are told.
+    const before = await of(NOBODY)
+    const loud = connect(DAEMON, 100_000_000, false)
+    await until('more than is told', async () => {
+      const { attempts, events } = (await g.get('/v1/status')) as {
+        attempts: { total: number }
+        events: { received: number }
+      }
+      return attempts.total > events.received + 1_000
+    })
+    connect(NOBODY, 20)
+    await until('all of the other', async () => (await of(NOBODY)) === before + 20, PATIENCE)
+    t.equal(loud.exitCode, null, 'it goes on')
+    loud.kill('SIGKILL')
   })
   t.equal(await g.stop(service), 0)
 })
