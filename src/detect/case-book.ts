@@ -155,7 +155,8 @@ export class CaseBook {
 
 /** An exempt host may also be governed, and be known for both. */
 function subjectKey(source: string, uid: number | null, kind: IncidentKind): string {
-  return kind === 'exempt-host-anomaly' ? `+${source}` : machineKey(source, uid)
+  const key = machineKey(source, uid)
+  return kind === 'exempt-host-anomaly' ? `+${key}` : key
 }
 
 function subjectOf({ id, source, user, process, policy, firstSeen, reopened }: Incident) {

@@ -21,6 +21,8 @@ const BITS = 4_096
 /** What outlives a restart. Times in milliseconds since the epoch. */
 export interface Baseline {
   readonly source: string
+  /** Of a user of this machine; null: of all that comes from the source. */
+  readonly uid: number | null
   readonly since: number
   /** The most within one step, as it has faded by `at`. */
   readonly attempts: number
@@ -30,18 +32,21 @@ export interface Baseline {
 
 export class ExemptHost {
   readonly source: string
+  readonly uid: number | null
   readonly #since: number
   readonly #destinations = new DistinctEstimate(BITS)
   #step: number
   #attempts = 0
   #told = 0
   #counted = 0
+  #lost = 0
   #usual: { attempts: number; destinations: number }
   #isAbove = false
   lastSeen: number
 
-  constructor(source: string, now: number, baseline: Baseline | null = null) {
+  constructor(source: string, uid: number | null, now: number, baseline: Baseline | null = null) {
     this.source = source
+    this.uid = uid
     this.#since = baseline?.since ?? now
     this.#usual = { attempts: baseline?.attempts ?? 0, destinations: baseline?.destinations ?? 0 }
     this.#step = Math.floor((baseline?.at ?? now) / STEP)
@@ -53,7 +58,7 @@ export class ExemptHost {
     this.#advance(time)
     this.#told++
     this.#destinations.add(destination)
-    this.#attempts = Math.max(this.#told, this.#counted)
+    this.#sum()
     this.lastSeen = Math.max(this.lastSeen, time)
   }
 
@@ -61,7 +66,14 @@ export class ExemptHost {
   counted(attempts: number, time: number): void {
     this.#advance(time)
     this.#counted += attempts
-    this.#attempts = Math.max(this.#told, this.#counted)
+    this.#sum()
+  }
+
+  /** So many more are its own, and were not told. */
+  lost(attempts: number, time: number): void {
+    this.#advance(time)
+    this.#lost += attempts
+    this.#sum()
   }
 
   /** null: it does what it always does, or is not known long enough. */
@@ -109,7 +121,13 @@ export class ExemptHost {
   }
 
   baseline(): Baseline {
-    return { source: this.source, since: this.#since, ...this.#usual, at: (this.#step + 1) * STEP - 1 }
+    return {
+      source: this.source,
+      uid: this.uid,
+      since: this.#since,
+      ...this.#usual,
+      at: (this.#step + 1) * STEP - 1,
+    }
   }
 
   #advance(now: number): void {
@@ -125,8 +143,13 @@ export class ExemptHost {
     this.#attempts = 0
     this.#told = 0
     this.#counted = 0
+    this.#lost = 0
     this.#isAbove = false
     this.#destinations.clear()
+  }
+
+  #sum(): void {
+    this.#attempts = Math.max(this.#told, this.#counted) + this.#lost
   }
 
   #learn(): void {

@@ -65,6 +65,8 @@ function meaning({ kind, confidence, evidence, user }: Omit<Incident, 'summary'>
         return `One of the user's programs ${isDefinite ? 'is' : 'seems to be'} set up for port 25: point it at port 587 or 465, or at a relay.`
       return `It ${isDefinite ? 'is' : 'looks like'} a mail program or device set up for port 25: point it at port 587 or 465, or at a relay.`
     case 'exempt-host-anomaly':
+      if (user !== null)
+        return `${isDefinite ? 'Very likely the program was' : 'The program may have been'} broken into, or an account that it sends for${isDefinite ? '' : ', or it sends more than it used to'}: see what it sends, and stop it until it is clear.`
       return `${isDefinite ? 'Very likely it or an account on it was broken into' : 'It may have been broken into, or send more than it used to'}: ask its owner, and revoke its exemption until it is clear.`
     case 'scanner':
       if (user !== null)

@@ -1,6 +1,7 @@
 /** What relays and exempt hosts usually do, kept over restarts. */
 import type { DatabaseSync } from 'node:sqlite'
 import type { Baseline } from '../detect/exempt-host.ts'
+import { machineKey } from '../detect/machine-key.ts'
 import { inTransaction } from './database.ts'
 
 export class BaselineStore {
@@ -18,7 +19,7 @@ export class BaselineStore {
       .prepare('SELECT source, since, attempts, destinations, at FROM baselines ORDER BY at')
       .all()
       .map((row) => ({
-        source: String(row['source']),
+        ...subjectOf(String(row['source'])),
         since: Number(row['since']),
         attempts: Number(row['attempts']),
         destinations: Number(row['destinations']),
@@ -35,8 +36,8 @@ export class BaselineStore {
            ON CONFLICT (source) DO UPDATE SET since = excluded.since, attempts = excluded.attempts,
              destinations = excluded.destinations, at = excluded.at`,
         )
-        for (const { source, since, attempts, destinations, at } of baselines) {
-          insert.run(source, since, attempts, destinations, at)
+        for (const { source, uid, since, attempts, destinations, at } of baselines) {
+          insert.run(machineKey(source, uid), since, attempts, destinations, at)
         }
       })
     } catch (error) {
@@ -48,4 +49,10 @@ export class BaselineStore {
   prune(before: number): void {
     this.#database.prepare('DELETE FROM baselines WHERE at < ?').run(before)
   }
+}
+
+/** What `machineKey` has put together. */
+function subjectOf(key: string): Pick<Baseline, 'source' | 'uid'> {
+  const [, uid, source] = /^(\d+)@(.*)$/.exec(key) ?? []
+  return source === undefined ? { source: key, uid: null } : { source, uid: Number(uid) }
 }

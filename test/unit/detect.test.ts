@@ -308,6 +308,87 @@ t.test('an exempt host is held against its own past', async (t) => {
   t.match(after.detector.baselines(), [{ source: '192.0.2.25', since: START }])
 })
 
+t.test('users of this machine who may send, each against their own past', async (t) => {
+  const HOST = '192.0.2.5'
+  const [POSTFIX, SHOP] = [101, 1_001]
+  const day = 86_400_000
+  const begin = () => {
+    const { detector, attempt } = setUp()
+    const by = (uid: number | null, i: number, time: number) => {
+      const sent = { policy: null, verdict: 'allow', because: 'relay' } as const
+      return detector.observe({ ...attempt(HOST, `198.${18 + (i >> 8)}.${i % 256}.1`, time), ...sent, uid })
+    }
+    let packets = 0
+    const counted = (attempts: number, time: number) => {
+      packets += attempts
+      const machine = parseAddress(HOST) as Prefix
+      const count = { attempts, packets, time: START + time }
+      return detector.counted([{ machine, allowed: true, policy: null, verdict: 'allow', ...count }])
+    }
+    return { detector, by, counted }
+  }
+  /** Nine days of which all was told. */
+  const custom = ({ by, counted }: ReturnType<typeof begin>, uids: readonly number[]) => {
+    const found: IncidentEvent[] = []
+    for (let hour = 0; hour < 24 * 9; hour++) {
+      for (let i = 0; i < 60; i++)
+        for (const uid of uids) found.push(...by(uid, i % 30, hour * 3_600_000 + i * 1_000))
+      found.push(...counted(60 * uids.length, hour * 3_600_000 + 60_000))
+    }
+    return found
+  }
+  const users = (detector: Detector) => detector.open().map(({ source, user }) => [source, user?.uid ?? null])
+
+  t.test('one who was broken into is named, and the others are not', async (t) => {
+    const first = begin()
+    t.same(custom(first, [POSTFIX, SHOP]), [])
+    const events: IncidentEvent[] = []
+    for (let i = 0; i < 3_000; i++) {
+      events.push(...first.by(SHOP, i, 9 * day + 600_000 + i * 100))
+      if (i < 30) events.push(...first.by(POSTFIX, i, 9 * day + 600_000 + i * 100))
+    }
+    t.match(events[0], { event: 'opened', incident: { kind: 'exempt-host-anomaly', user: { uid: SHOP } } })
+    t.same(
+      first.counted(9_030, 9 * day + 660_000),
+      [],
+      'what is lost of one who is known is no second incident',
+    )
+    t.same(users(first.detector), [[HOST, SHOP]])
+    t.match(
+      first.detector.baselines().map(({ source, uid }) => [source, uid]),
+      [
+        [HOST, POSTFIX],
+        [HOST, SHOP],
+        [HOST, null],
+      ],
+    )
+
+    const second = begin()
+    second.detector.know(first.detector.baselines())
+    for (const incident of first.detector.open()) second.detector.resume(incident)
+    const late = Array.from({ length: 150 }, (_, i) => second.by(POSTFIX, i % 30, 9 * day + 1_300_000 + i))
+    t.same(late.flat(), [], 'known after a restart')
+    t.same(users(second.detector), [[HOST, SHOP]])
+  })
+
+  t.test('what was counted and not told is the only user’s', async (t) => {
+    const one = begin()
+    t.same(custom(one, [POSTFIX]), [])
+    one.by(POSTFIX, 1, 9 * day + 600_000)
+    t.match(one.counted(5_000, 9 * day + 660_000), [
+      { event: 'opened', incident: { user: { uid: POSTFIX } } },
+    ])
+    const two = begin()
+    t.same(custom(two, [POSTFIX, SHOP]), [])
+    two.by(POSTFIX, 1, 9 * day + 600_000)
+    two.by(SHOP, 1, 9 * day + 600_000)
+    t.same(two.counted(2, 9 * day + 601_000), [])
+    // Of the address itself nothing is known yet.
+    t.same(two.counted(5_000, 9 * day + 660_000), [])
+    t.match(two.counted(50_000, 25 * day), [{ event: 'opened', incident: { user: null } }])
+  })
+})
+
 t.test('a flood from forged addresses is one incident, and who stands out of it another', async (t) => {
   const { see, detector } = setUp()
   const events = Array.from({ length: 100_000 }, (_, i) => [

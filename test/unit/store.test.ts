@@ -20,6 +20,8 @@ import {
 import { addressBytes, addressText, prefixRange } from '../../src/store/attempts-address.ts'
 import { Ledger } from '../../src/store/attempts-ledger.ts'
 import { LEVELS, levelOf, type Step, spanStart } from '../../src/store/attempts-levels.ts'
+import { BaselineStore } from '../../src/store/baselines.ts'
+import { openDatabase } from '../../src/store/database.ts'
 import type { Attempt } from '../../src/watch/attempt.ts'
 import { learnedSet, learnedSetOf, SourceCounters } from '../../src/watch/source-counters.ts'
 
@@ -626,6 +628,20 @@ t.test('killed in the middle of writing: what was flushed is there, and the file
     }
     database.close()
   }
+})
+
+t.test('what relays and their users usually do is kept', async (t) => {
+  const database = openDatabase(join(await folder(t), 'egress25.db'))
+  t.teardown(() => database.close())
+  const store = new BaselineStore(database, (error) => t.fail(error.message))
+  const usual = { since: START, attempts: 60.5, destinations: 30, at: START + MINUTE }
+  const baselines = ['192.0.2.25', '2001:db8::/64'].flatMap((source) =>
+    [null, 0, 1_001].map((uid) => ({ source, uid, ...usual })),
+  )
+  store.save(baselines)
+  store.save(baselines.slice(0, 1))
+  const byText = (one: object, other: object) => (JSON.stringify(one) < JSON.stringify(other) ? -1 : 1)
+  t.same(store.all().sort(byText), baselines.toSorted(byText))
 })
 
 t.test('from the kernel to the history', async (t) => {
