@@ -164,7 +164,7 @@ const subscriberOf = async (g: Gateway, address: string) =>
 t.test('real servers, and who they say it was', async (t) => {
   const g = await gateway(t, {
     ...POLICIES,
-    'hosting.yaml': `kind: policy\nname: hosting\nnetworks: [${gatewayAddress.ipv4}]\naction: drop\n`,
+    'hosting.yaml': `kind: policy\nname: hosting\nnetworks: [${gatewayAddress.ipv4}, '${gatewayAddress.ipv6}']\naction: drop\n`,
   })
   await cable(g)
   const list = join(g.directory, 'customers.csv')
@@ -292,14 +292,30 @@ t.test('real servers, and who they say it was', async (t) => {
     const DAEMON = 1
     const NOBODY = 65_534
     const HOST = gatewayAddress.ipv4
+    /** To IPv4, to IPv6, and to IPv4 through a socket of IPv6: where from, and where to. */
+    const WAYS = {
+      4: ['PF_INET', `sockaddr_in(0, inet_aton('${HOST}'))`, 'sockaddr_in(25, inet_aton("203.0.113.$n"))'],
+      6: [
+        'PF_INET6',
+        `sockaddr_in6(0, inet_pton(AF_INET6, '${gatewayAddress.ipv6}'))`,
+        'sockaddr_in6(25, inet_pton(AF_INET6, sprintf("2001:db8:ffff::%x", $n)))',
+      ],
+      mapped: [
+        'PF_INET6',
+        `sockaddr_in6(0, inet_pton(AF_INET6, '::ffff:${HOST}'))`,
+        'sockaddr_in6(25, inet_pton(AF_INET6, "::ffff:203.0.113.$n"))',
+      ],
+    } as const
     /** Connects that stay under way, as the packets vanish, until it is killed. */
-    const connect = (uid: number, count: number, hold = true) => {
-      const script = `use Socket qw(:DEFAULT SOCK_NONBLOCK);
+    const connect = (uid: number, count: number, hold = true, way: keyof typeof WAYS = 4) => {
+      const [family, from, to] = WAYS[way]
+      const script = `use Socket qw(:DEFAULT SOCK_NONBLOCK inet_pton pack_sockaddr_in6);
+sub sockaddr_in6 { pack_sockaddr_in6(@_) }
 for (1..${count}) {
-  socket(my $s, PF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  bind($s, sockaddr_in(0, inet_aton('${HOST}')));
+  socket(my $s, ${family}, SOCK_STREAM | SOCK_NONBLOCK, 0) or die $!;
+  bind($s, ${from}) or die $!;
   my $n = 1 + $_ % 250;
-  connect($s, sockaddr_in(25, inet_aton("203.0.113.$n")));
+  connect($s, ${to});
   push @held, $s if ${hold ? 1 : 0};
 }
 sleep 600`
@@ -322,9 +338,10 @@ sleep 600`
       readonly process: { readonly name: string; readonly path: string } | null
       readonly source: string
     }
-    const open = async () =>
+    const machine6 = `${gatewayAddress.ipv6.replace(/fe$/, '')}/64`
+    const open = async (source: string = HOST) =>
       ((await g.get('/v1/incidents?state=open')) as { items: Found[] }).items.filter(
-        ({ source }) => source === HOST,
+        (one) => one.source === source,
       )
     const found = await until(
       'all that is known',
@@ -341,6 +358,21 @@ sleep 600`
       g.deliveries.some(({ body }) => JSON.parse(body).incident?.user?.uid === DAEMON),
     )
     t.match(JSON.parse((await g.egress25('incidents')).stdout).items, [{ user: { uid: DAEMON } }])
+
+    for (const [uid, way, source] of [
+      [2, 6, machine6],
+      [3, 'mapped', HOST],
+    ] as const) {
+      connect(uid, 40, true, way)
+      const one = await until(`the program of user ${uid}`, async () =>
+        (await open(source)).find(({ user, process }) => user?.uid === uid && process),
+      )
+      t.match(
+        one,
+        { kind: 'spam-bot', source, process: { name: 'perl', path: '/usr/bin/perl' } },
+        String(way),
+      )
+    }
 
     // However many attempts one of them makes, all of the other's are told.
     const before = await of(NOBODY)
