@@ -246,6 +246,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     preflight,
     lapses,
     leads: config.exemptions.announce,
+    requests: exemptions.requests,
     alerts,
     repository,
   })

@@ -2,11 +2,11 @@
 import { type TSchema, Type } from 'typebox'
 import { completeDocument, findDocument } from '../control/document-change.ts'
 import { planBody } from '../plan/plan-body.ts'
-import type { Model } from '../policy/model.ts'
 import { DOCUMENT_SCHEMAS, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
 import { ETags, etagOf, IfNoneMatch, namesOne } from './etag.ts'
+import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
 import { limitOf, PageQuery, page, readCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
 import { checkMatch, checkPut } from './preconditions.ts'
@@ -25,12 +25,10 @@ const Preconditions = Type.Object({
   ...ReasonHeader.properties,
 })
 const DeleteHeaders = Type.Object({ 'if-match': ETags, ...ReasonHeader.properties })
-const OverrideQuery = object({
-  ...ChangeQuery.properties,
-  override_incident: Type.Optional(
-    oneOf(['true', 'false'], { description: 'true: although a host has an open incident; needs a reason' }),
-  ),
-})
+const ExemptingQuery = object({ ...ChangeQuery.properties, ...OverrideQuery.properties })
+
+/** What may let a host through: an exemption, and a list that one uses. */
+const EXEMPTING: readonly Kind[] = ['exemption', 'list']
 
 const CHANGING = [...CHANGE_PROBLEMS, 'precondition-failed'] as const
 
@@ -104,7 +102,7 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
         summary: `Create or replace a document of kind ${kind}`,
         tags,
         params,
-        querystring: kind === 'exemption' ? OverrideQuery : ChangeQuery,
+        querystring: EXEMPTING.includes(kind) ? ExemptingQuery : ChangeQuery,
         headers: Preconditions,
         response: {
           200: Type.Union([
@@ -122,7 +120,8 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
           'invalid-document',
           'file-exists',
           'precondition-required',
-          ...(kind === 'exemption' ? (['open-incident', 'reason-required', 'four-eyes'] as const) : []),
+          ...(EXEMPTING.includes(kind) ? OVERRIDE_PROBLEMS : []),
+          ...(kind === 'exemption' ? (['four-eyes'] as const) : []),
         ],
       },
     },
@@ -132,18 +131,17 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
       if (kind === 'exemption' && fourEyes && caller.role !== 'admin') {
         throw new ApiError('four-eyes', 'exemptions are asked for here: POST /v1/exemption-requests')
       }
-      const overrideIncident = 'override_incident' in query && query.override_incident === 'true'
+      const override = { overrideIncident: overridesIncident(query), reason }
       let created = false
       const plan = await controller.put(document, {
         mayGoAhead(current) {
           created = current === null
           checkPut(headers, current)
         },
-        ...(kind === 'exemption'
-          ? {
-              mayBecome: (model: Model) => void requests.mayExempt(model, name, { overrideIncident, reason }),
-            }
-          : {}),
+        mayBecome(model) {
+          if (kind === 'exemption') requests.mayExempt(model, name, override)
+          else if (kind === 'list') requests.mayBecome(model, override)
+        },
         dryRun: query.dry_run === 'true',
         by: caller,
         reason,

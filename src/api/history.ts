@@ -6,6 +6,7 @@ import type { RevisionPage } from '../history/history.ts'
 import type { Revision } from '../history/revisions.ts'
 import { planBody } from '../plan/plan-body.ts'
 import type { Context } from './context.ts'
+import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
 import { limitOf, PageQuery, readCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
@@ -63,9 +64,10 @@ const CHANGING: readonly ProblemCode[] = [
   'policies-held',
   'confirmation-pending',
   'kernel-refused',
+  ...OVERRIDE_PROBLEMS,
 ]
 
-export const historyRoutes: Routes<Context> = (app, { controller, repository }) => {
+export const historyRoutes: Routes<Context> = (app, { controller, repository, requests }) => {
   app.get(
     '/v1/history',
     {
@@ -113,7 +115,10 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository }) 
         tags: ['history'],
         params: RevisionParams,
         headers: ReasonHeader,
-        querystring: object({ dry_run: Type.Optional(oneOf(['true', 'false'])) }),
+        querystring: object({
+          dry_run: Type.Optional(oneOf(['true', 'false'])),
+          ...OverrideQuery.properties,
+        }),
         response: {
           200: Type.Union([RevisionSchema, object({ dry_run: Type.Literal(true), plan: PlanSchema })]),
         },
@@ -123,6 +128,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository }) 
     async ({ params, query, headers, caller }) => {
       const { history } = repository
       const reason = reasonOf(headers)
+      const override = { overrideIncident: overridesIncident(query), reason }
       const plan = await controller.changeFiles(
         async () => {
           const { revision, files } = await history.revertOf(params.revision)
@@ -144,7 +150,11 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository }) 
             history.begin({ by: caller, subject, reason, reverts: revision.id, files: changed })
           return { files: changed.map(({ path, text }) => ({ path, text })), remember }
         },
-        { by: caller, dryRun: query.dry_run === 'true' },
+        {
+          by: caller,
+          dryRun: query.dry_run === 'true',
+          mayBecome: (model) => void requests.mayBecome(model, override),
+        },
       )
       if (plan !== null) return { dry_run: true as const, plan: planBody(plan) }
       const { revisions } = await history.list(null, 1, null)

@@ -4,6 +4,7 @@ import type { ChannelStatus } from '../alerts/line.ts'
 import type { AlertMetrics } from '../alerts/log.ts'
 import type { Lead } from '../config/exemptions.ts'
 import type { Controller } from '../control/controller.ts'
+import type { ExemptionRequests } from '../control/exemption-requests.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
 import type { Monitor } from '../control/monitor.ts'
 import type { PolicyRepository } from '../control/policy-repository.ts'
@@ -35,13 +36,14 @@ export interface Measured {
   readonly preflight: Pick<PreflightWatch, 'findings'>
   readonly lapses: Pick<LapseWatch, 'ending'>
   readonly leads: readonly Lead[]
+  readonly requests: Pick<ExemptionRequests, 'waiting'>
   readonly alerts: { status(): readonly ChannelStatus[] }
   readonly repository: Pick<PolicyRepository, 'measured'>
 }
 
 export function createMetrics(
   monitor: Monitor,
-  { controller, preflight, lapses, leads, alerts, repository }: Measured,
+  { controller, preflight, lapses, leads, requests, alerts, repository }: Measured,
 ): Metrics {
   const registry = new Registry()
   // Memory, processor time and the event loop of the service itself, under the names that everybody knows.
@@ -141,6 +143,12 @@ export function createMetrics(
   })
   measured('egress25_exemptions_ended', 'exemptions that have ended, and can be removed', [], (gauge) =>
     gauge.set(lapses.ending(0)),
+  )
+  measured(
+    'egress25_exemption_requests_waiting',
+    'requests for exemptions that nobody has decided',
+    [],
+    (gauge) => gauge.set(requests.waiting),
   )
   const applies = new Histogram({
     name: 'egress25_apply_seconds',

@@ -28,6 +28,8 @@ export interface HistoryOptions extends Common {
 
 export interface RevertOptions extends Common {
   readonly reason?: string
+  /** Although a host that is exempt again has an open incident; says why with `reason`. */
+  readonly overrideIncident?: boolean
 }
 
 export async function listHistory({ path, limit, ...common }: HistoryOptions): Promise<Exit> {
@@ -45,8 +47,11 @@ export async function showRevision(revision: string, common: Common): Promise<Ex
   return EXIT.done
 }
 
-export async function revertRevision(revision: string, { reason, ...common }: RevertOptions): Promise<Exit> {
-  const path = `${pathOf(revision)}/revert`
+export async function revertRevision(
+  revision: string,
+  { reason, overrideIncident, ...common }: RevertOptions,
+): Promise<Exit> {
+  const path = `${pathOf(revision)}/revert${overrideIncident === true ? '?override_incident=true' : ''}`
   const answer = await ask<Revision>(common, { method: 'POST', path, headers: reasonHeader(reason) })
   return tell(answer, common, ({ revision: made, subject }) => `in force: ${made.slice(0, SHORT)} ${subject}`)
 }

@@ -10,7 +10,7 @@ import type { ExemptionRequestStore, RequestQuery, StoredRequest } from '../stor
 import type { Caller } from './caller.ts'
 import type { Controller, InForce } from './controller.ts'
 import { type ExemptionRequest, type RequestEvent, requesterOf } from './exemption-request.ts'
-import { graveIncidents, isGrave, OpenIncidentError } from './infected-hosts.ts'
+import { graveIncidents, isGrave, newlyExempted, OpenIncidentError } from './infected-hosts.ts'
 
 /** There is no such request, or none that the caller may see. */
 export class NoRequestError extends Error {}
@@ -44,29 +44,29 @@ export interface Approval extends Decision {
   readonly overrideIncident: boolean
 }
 
+/** What is said about open incidents of the hosts that a change exempts. */
+export type Override = Pick<Approval, 'overrideIncident' | 'reason'>
+
 export class ExemptionRequests {
   readonly #options: ExemptionRequestsOptions
   /** Requests that are being decided. */
   readonly #busy = new Set<string>()
+  /** Ids of requests that wait for a decision: a scrape asks how many, and is no reason to read the database. */
+  readonly #waiting = new Set<string>()
   /** Requests whose exemptions are, or may be, in force, by their ids. */
   readonly #live = new Map<string, Pick<ExemptionRequest, 'stage' | 'exemption'>>()
   readonly #because = new Map<string, string | null>()
 
   constructor(options: ExemptionRequestsOptions) {
     this.#options = options
-    const stages = ['approving', 'approved'] as const
-    for (const { id, stage, exemption } of this.list({
-      stages,
-      requester: null,
-      limit: 1_000_000,
-      after: null,
-    }))
-      this.#live.set(id, { stage, exemption })
+    const stages = ['requested', 'approving', 'approved'] as const
+    for (const request of options.store.list({ stages, requester: null, limit: 1_000_000, after: null }))
+      this.#remember(request)
   }
 
   /** How many wait for somebody's decision. */
   get waiting(): number {
-    return this.#options.store.count('requested')
+    return this.#waiting.size
   }
 
   list(query: RequestQuery): StoredRequest[] {
@@ -109,7 +109,8 @@ export class ExemptionRequests {
         ...request.exemption,
         ...(ends === null ? {} : { expires: new Date(ends).toISOString().replace(/\.\d+Z$/, 'Z') }),
       }
-      const overrode: string[] = []
+      // A change that goes alone after all, because the ones beside it were refused, is asked twice.
+      let overrode: readonly string[] = []
       const deciding = { ...request, exemption, stage: 'approving' } as const
       this.#keep(deciding)
       try {
@@ -123,8 +124,9 @@ export class ExemptionRequests {
                 `an exemption ${exemption.name} is there already; refuse this one`,
               )
           },
-          mayBecome: (model) =>
-            overrode.push(...this.mayExempt(model, exemption.name, { overrideIncident, reason })),
+          mayBecome: (model) => {
+            overrode = this.mayExempt(model, exemption.name, { overrideIncident, reason })
+          },
         })
       } catch (error) {
         this.#keep(request)
@@ -148,19 +150,23 @@ export class ExemptionRequests {
    * Whether an exemption may be, given the hosts that it covers. Answers the incidents that were overridden.
    * @throws OpenIncidentError or ReasonRequiredError
    */
-  mayExempt(
-    model: Model,
-    name: string,
-    { overrideIncident, reason }: Pick<Approval, 'overrideIncident' | 'reason'>,
-  ): string[] {
+  mayExempt(model: Model, name: string, override: Override): string[] {
     const exemption = model.exemptions.find((one) => one.name === name)
-    const against =
-      exemption === undefined ? [] : graveIncidents(exemption.sources, this.#options.openIncidents())
-    if (against.length === 0) return []
-    if (!overrideIncident) throw new OpenIncidentError(against)
-    if (reason === null)
-      throw new ReasonRequiredError('say why the host is exempted although an incident is open')
-    return against.map(({ id }) => id)
+    const open = this.#options.openIncidents()
+    return overridden(exemption === undefined ? [] : graveIncidents(exemption.sources, open), override)
+  }
+
+  /**
+   * Whether the policies may become these, where a change of something else than an exemption brings exemptions back, or
+   * makes them wider. Answers the incidents that were overridden.
+   * @throws OpenIncidentError or ReasonRequiredError
+   */
+  mayBecome(model: Model, override: Override): string[] {
+    const { controller, openIncidents, now } = this.#options
+    return overridden(
+      newlyExempted(controller.inForce?.model ?? null, model, openIncidents(), now()),
+      override,
+    )
   }
 
   /** Takes an exemption back that was approved. @throws NoRequestError, RequestDecidedError, or what a change throws */
@@ -255,11 +261,25 @@ export class ExemptionRequests {
   }
 
   #keep(request: ExemptionRequest): void {
-    const { id, stage, exemption } = request
     this.#options.store.save(request)
+    this.#remember(request)
+  }
+
+  #remember({ id, stage, exemption }: ExemptionRequest): void {
+    if (stage === 'requested') this.#waiting.add(id)
+    else this.#waiting.delete(id)
     if (stage === 'approving' || stage === 'approved') this.#live.set(id, { stage, exemption })
     else this.#live.delete(id)
   }
+}
+
+/** Answers the ids of incidents that speak against a change. @throws OpenIncidentError or ReasonRequiredError */
+function overridden(against: readonly Incident[], { overrideIncident, reason }: Override): string[] {
+  if (against.length === 0) return []
+  if (!overrideIncident) throw new OpenIncidentError(against)
+  if (reason === null)
+    throw new ReasonRequiredError('say why the host is exempted although an incident is open')
+  return against.map(({ id }) => id)
 }
 
 function reasonOf(request: ExemptionRequest, reason: string | null): string {

@@ -18,6 +18,7 @@ export function addHistoryCommands({ program, common, finish }: Shell): void {
   )
   subcommand(history, 'revert <revision>', 'take a change back, by a new one that is checked like any other')
     .option('--reason <text>', 'why')
+    .option('--override-incident', 'although a host that is exempt again has an open incident')
     .action(async (revision: string, options: Given<RevertOptions>) => {
       const { revertRevision } = await import('../commands/history.ts')
       finish(await revertRevision(revision, { ...options, ...common(options) }))

@@ -57,13 +57,6 @@ export class ExemptionRequestStore {
       .map(parse)
   }
 
-  count(stage: Stage): number {
-    const row = this.#database
-      .prepare('SELECT count(*) AS n FROM exemption_requests WHERE stage = ?')
-      .get(stage)
-    return Number(row?.['n'] ?? 0)
-  }
-
   /** Forgets what was over before the time (milliseconds since the epoch). */
   prune(before: number): void {
     this.#database

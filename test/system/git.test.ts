@@ -221,7 +221,11 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     const alone = await as('alice', 'POST', `${asked}/approve`, {})
     t.same([alone.status, code(alone.text)], [403, 'four-eyes'])
     t.equal(await g.client.connect(way), 'reset')
+    const waiting = async () =>
+      /^egress25_exemption_requests_waiting (\d+)$/m.exec((await as('victor', 'GET', '/metrics')).text)?.[1]
+    t.equal(await waiting(), '1')
     t.equal((await as('bob', 'POST', `${asked}/approve`, { reason: 'Seen.' })).status, 200)
+    t.equal(await waiting(), '0')
     t.equal(await g.client.connect(way), 'connected')
     t.match(JSON.parse((await as('victor', 'GET', asked)).text), {
       state: 'in-force',
@@ -281,6 +285,38 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     )
     t.equal((await as('victor', 'GET', '/v1/exemptions/again')).status, 200, 'it was meant, and stays')
   })
+
+  t.test(
+    'nor does it come back with a revision or a list, unless somebody knows, and says why',
+    async (t) => {
+      const over = '?override_incident=true'
+      const why = { 'egress25-reason': 'It is clean: seen on site.' }
+      const { items } = JSON.parse((await as('victor', 'GET', '/v1/history?limit=100')).text)
+      const removed = items.find(({ subject }: { subject: string }) => subject === 'exemption asked: removed')
+      const revert = `/v1/history/${removed.revision}/revert`
+      const refused = await as('carol', 'POST', revert)
+      t.same([refused.status, code(refused.text)], [409, 'open-incident'])
+      t.match(JSON.parse(refused.text), { incidents: [{ kind: 'spam-bot', source: HOST }] })
+      t.equal(code((await as('carol', 'POST', `${revert}?dry_run=true`)).text), 'open-incident')
+      t.equal(code((await as('carol', 'POST', `${revert}${over}`)).text), 'reason-required')
+      t.equal((await as('victor', 'GET', '/v1/exemptions/asked')).status, 404)
+      const command = ['history', 'revert', removed.revision]
+      t.equal((await g.egress25(...command)).code, 1)
+      t.equal((await g.egress25(...command, '--override-incident', '--reason', 'Clean.')).code, 0)
+      t.equal((await as('victor', 'GET', '/v1/exemptions/asked')).status, 200)
+
+      const list = (prefixes: string[], query = '', headers = {}) =>
+        as('carol', 'PUT', `/v1/lists/spare${query}`, { prefixes }, { 'if-match': '*', ...headers })
+      const spare = { prefixes: ['100.64.12.9'] }
+      t.equal((await as('carol', 'PUT', '/v1/lists/spare', spare, { 'if-none-match': '*' })).status, 201)
+      t.equal((await as('carol', 'PUT', '/v1/exemptions/spare', { sources: ['@spare'] })).status, 201)
+      const wider = ['100.64.12.0/29', '100.64.12.9']
+      t.equal(code((await list(wider)).text), 'open-incident')
+      t.equal(code((await list(wider, over)).text), 'reason-required')
+      t.equal((await list(wider, over, why)).status, 200)
+      t.equal((await list([...wider, '100.64.12.10'])).status, 200, 'what is in force is not asked again')
+    },
+  )
 
   t.test('another host key is not spoken to', async (t) => {
     await sshd.stop()

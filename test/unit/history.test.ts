@@ -3,8 +3,13 @@ import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { isSigned } from '../../src/api/pull.ts'
+import { newlyExempted } from '../../src/control/infected-hosts.ts'
+import type { Incident } from '../../src/detect/incident.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
 import { runProcess } from '../../src/kernel/process.ts'
+import type { Exemption, Model } from '../../src/policy/model.ts'
+import { parsePrefix } from '../../src/policy/prefix.ts'
+import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
 import { directory } from './support.ts'
 
@@ -310,6 +315,59 @@ t.test('a revision is taken back by another one', async (t) => {
   t.same((await desk.history.revertOf(revision)).files, [], 'nothing is left to take back')
   await put({ description: 'new' })
   await t.rejects(desk.history.revertOf(revision), /the same lines were changed since/)
+})
+
+t.test('which hosts a change lets through anew', (t) => {
+  const incident = (source: string, kind = 'spam-bot', state = 'open') =>
+    ({ id: source, source, kind, state }) as unknown as Incident
+  const open = [
+    incident('100.64.12.7'),
+    incident('2001:db8::/64'),
+    incident('100.64.12.8', 'scanner'),
+    incident('100.64.12.9', 'spam-bot', 'resolved'),
+  ]
+  const prefixes = (texts: readonly string[]) =>
+    PrefixSet.of(texts.map((text) => parsePrefix(text)).filter((one) => typeof one === 'object'))
+  const model = (sources: readonly string[], more: Partial<Exemption> = {}) => {
+    const [origin, rest] = [
+      { file: 'e.yaml', line: 1, column: 1 },
+      { destinations: null, rate: null },
+    ]
+    const exemption = {
+      kind: 'exemption',
+      name: 'e',
+      origin,
+      description: null,
+      ...rest,
+      expires: null,
+    } as const
+    return { exemptions: [{ ...exemption, sources: prefixes(sources), ...more }] as Exemption[] }
+  }
+  const NONE = { exemptions: [] }
+  const found = (before: Pick<Model, 'exemptions'> | null, after: Pick<Model, 'exemptions'>) =>
+    newlyExempted(before, after, open, 1_000).map(({ source }) => source)
+  const host = ['100.64.12.7']
+  for (const before of [null, NONE]) t.same(found(before, model(host)), host)
+  t.same(found(model(['100.64.12.6']), model(['100.64.12.0/24'])), host)
+  t.same(found(model(host), NONE), [])
+  t.same(found(NONE, model(['100.64.12.8', '100.64.12.9'])), [], 'no spam-bot, and none any more')
+  t.same(found(NONE, model(host, { expires: 1_000 })), [], 'ended')
+  t.same(found(model(['100.64.12.0/24']), model(['100.64.12.7', '100.64.13.0/24'])), [])
+  const narrow: Partial<Exemption> = {
+    expires: 5_000,
+    rate: { count: 60, per: 'minute' },
+    destinations: prefixes(['203.0.113.0/24']),
+  }
+  t.same(found(model(host), model(host, narrow)), [])
+  t.same(found(model(host, narrow), model(host, { ...narrow, expires: 6_000 })), host)
+  t.same(found(model(host, narrow), model(host, { ...narrow, rate: { count: 2, per: 'second' } })), host)
+  t.same(found(model(host, narrow), model(host, { ...narrow, rate: { count: 1, per: 'second' } })), [])
+  const elsewhere = prefixes(['203.0.113.1', '198.51.100.0/24'])
+  t.same(found(model(host, narrow), model(host, { ...narrow, destinations: elsewhere })), host)
+  t.same(found(model(['2001:db8::1']), model(['2001:db8::2', '2001:db8:1::/64'])), ['2001:db8::/64'])
+  t.same(found(model(['2001:db8::/80']), model(['2001:db8::1', '2001:db8::2'])), [])
+  t.same(found(model(['2001:db8::1']), model(['2001:db8::/56'])), ['2001:db8::/64'])
+  t.end()
 })
 
 t.test('who made a change, and what a webhook is signed with', async (t) => {
