@@ -32,7 +32,9 @@ Wants=systemd-journald.service multi-user.target
 const LAY_OUT = `set -eu
 base=$1 library=$2 checkout=$3 home=$4
 mount -t overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" overlay "$base/root"
-mkdir -p "$base/root/usr/lib/egress25"
+# Nothing of an egress25 that the machine around runs; what this one has written stays from boot to boot.
+[ -e "$base/booted" ] || rm -rf "$base/root/var/lib/egress25" "$base/root/etc/egress25"
+mkdir -p "$base/booted" "$base/root/usr/lib/egress25"
 mount --bind "$library" "$base/root/usr/lib/egress25"
 # An overlay shows one file system; a checkout or home folder on another one is added.
 for path in "$checkout" "$home"; do
