@@ -150,4 +150,5 @@ def main():
         print(inject(handle, device, packet, count), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -77,7 +77,7 @@ poweroff -f
  * @throws Error when it does not boot, with the last that its kernel said
  */
 export async function openMachine(options: MachineOptions): Promise<Machine> {
-  const folder = mkdtempSync(join(tmpdir(), 'egress25-machine-'))
+  const folder = mkdtempSync(join(tmpdir(), 'egress25-emulated-'))
   const log = join(folder, 'console')
   try {
     const kernel = execFileSync(KERNEL, { encoding: 'utf8', timeout: 300_000 }).trim()

@@ -1,8 +1,9 @@
-// A flood of SYNs to port 25, sent as quickly as this machine can by trafgen(8): nearly all of them from forged addresses,
-// and among them machines that go on and on. What was sent is counted where it arrives in the gateway, what passed on the
-// internet.
+// A flood of SYNs to port 25: nearly all of them from forged addresses, and among them machines that go on and on. They are
+// sent as quickly as this machine can by trafgen(8), or put into the gateway's network stack as if they had arrived, which
+// takes no sender (flood.py). What was sent is counted where it arrives in the gateway, what passed on the internet.
+import { fileURLToPath } from 'node:url'
 import { type Lab, openLab } from '../../lab/lab.ts'
-import { farMac, nearMac } from '../../lab/topology.ts'
+import { farMac, gatewayInterface, nearMac } from '../../lab/topology.ts'
 
 /** Forged sources are drawn from here, 16,777,216 addresses; the real ones have one each in the other. */
 export const FORGED = '10.0.0.0/8'
@@ -12,6 +13,8 @@ export interface Arena {
   readonly lab: Lab
   /** Sends so many SYNs; answers how long it took, in seconds. */
   flood(packets: number): Promise<number>
+  /** Lets so many SYNs arrive that nobody has sent; answers how long it took, in seconds. */
+  inject(packets: number): Promise<number>
   /** SYNs that have come into the gateway, and SYNs that have come out on the internet, so far. */
   seen(): Promise<{ readonly sent: number; readonly passed: number }>
   close(): Promise<void>
@@ -39,6 +42,7 @@ export async function openArena(real: number): Promise<Arena> {
   }
   await nft(lab.gateway, witness('inside0', 'accept'))
   await nft(lab.internet, witness('up0', 'drop'))
+  await nft(lab.subscribers, DEAF)
   return {
     lab,
     async flood(count) {
@@ -51,6 +55,18 @@ export async function openArena(real: number): Promise<Arena> {
       if (code !== 0) throw new Error(`trafgen: ${stderr.trim()}`)
       return (performance.now() - started) / 1000
     },
+    async inject(count) {
+      const script = fileURLToPath(new URL('flood.py', import.meta.url))
+      const where = [lab.gateway, gatewayInterface.subscribers, nearMac('subscribers')]
+      // Debian's own, whatever else is in the PATH.
+      const argv = ['/usr/bin/python3', '-IS', script, ...where, String(real), String(SHARE)]
+      const { code, stdout, stderr } = await lab.exec(lab.gateway, argv, {
+        input: `${count}\n`,
+        timeoutMs: 120_000,
+      })
+      if (code !== 0) throw new Error(`flood.py: ${stderr.trim()}`)
+      return Number(stdout)
+    },
     async seen() {
       return { sent: await packets(lab.gateway), passed: await packets(lab.internet) }
     },
@@ -61,6 +77,14 @@ export async function openArena(real: number): Promise<Arena> {
 export function realSource(index: number): string {
   return `100.64.1.${1 + index}`
 }
+
+/** Nobody is behind a forged address: what is refused takes no time there. */
+const DEAF = `table netdev deaf {
+  chain arrivals {
+    type filter hook ingress device "up0" priority -500; policy drop;
+  }
+}
+`
 
 function witness(device: string, verdict: 'accept' | 'drop'): string {
   return `table netdev witness {
