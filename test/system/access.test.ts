@@ -45,6 +45,9 @@ async function configure(g: Gateway, api: object): Promise<void> {
   await writeFile(g.config, JSON.stringify({ ...config, api: { ...config.api, ...api } }))
 }
 
+// Each has a gateway of its own, and waits a lot.
+t.jobs = 2
+
 t.test('tokens and roles', async (t) => {
   const g = await gateway(t)
   await configure(g, {

@@ -24,6 +24,9 @@ function onTerminal(g: Gateway, args: readonly string[], columns = 100, rows = 3
   return { type: (keys: string) => child.stdin?.write(keys), text: () => text, ended }
 }
 
+// Each has a gateway of its own, and waits a lot.
+t.jobs = 2
+
 t.test('with the service', async (t) => {
   const g = await gateway(t)
   const settings = JSON.parse(await readFile(g.config, 'utf8'))

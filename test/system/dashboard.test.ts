@@ -36,6 +36,9 @@ async function attempts(g: Gateway, from: string, count: number): Promise<void> 
   await g.client.connectAll(each, 1)
 }
 
+// Each has a gateway of its own, and waits a lot.
+t.jobs = 2
+
 t.test('the page', async (t) => {
   const g = await gateway(t)
   const service = await g.start()

@@ -19,6 +19,9 @@ if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need ro
 
 const BOT = { from: '100.64.7.7', to: '203.0.113.9', port: 25 }
 
+// Each has a gateway of its own, and waits a lot.
+t.jobs = 2
+
 t.test('nft misbehaves', async (t) => {
   const bin = await mkdtemp(join(tmpdir(), 'egress25-nft-'))
   t.teardown(() => rm(bin, { recursive: true }))

@@ -64,6 +64,9 @@ async function rulesetsOf(count: number): Promise<readonly [Ruleset, Ruleset]> {
   return [await compiled(0, 'reject'), await compiled(count / 2, 'drop', 'rate: 30/minute\n')]
 }
 
+// Each has a gateway of its own, and waits a lot.
+t.jobs = 2
+
 t.test('killed at any moment: the kernel and the boot file hold the old rules or the new ones', async (t) => {
   const rulesets = await rulesetsOf(400)
   await Promise.all([1, 2].map((half) => killApplies(t, rulesets, Math.ceil(RUNS * 25), SEED + half)))
