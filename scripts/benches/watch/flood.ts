@@ -59,7 +59,7 @@ export async function openArena(real: number): Promise<Arena> {
       const script = fileURLToPath(new URL('flood.py', import.meta.url))
       const where = [lab.gateway, gatewayInterface.subscribers, nearMac('subscribers')]
       // Debian's own, whatever else is in the PATH.
-      const argv = ['/usr/bin/python3', '-IS', script, ...where, String(real), String(SHARE)]
+      const argv = ['/usr/bin/python3', '-ISB', script, ...where, String(real), String(SHARE)]
       const { code, stdout, stderr } = await lab.exec(lab.gateway, argv, {
         input: `${count}\n`,
         timeoutMs: 120_000,
