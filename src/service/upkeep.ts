@@ -5,8 +5,8 @@ import type { Config } from '../config.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'
-import type { Monitor } from '../control/monitor.ts'
 import type { News } from '../control/news.ts'
+import type { Detector } from '../detect/detector.ts'
 import { notifySystemd, watchdogInterval } from '../notify.ts'
 import type { EvidenceStore } from '../store/evidence.ts'
 import type { IncidentStore } from '../store/incidents.ts'
@@ -30,7 +30,7 @@ export interface Kept {
   readonly alerts: Pick<Alerts, 'prune' | 'tick'>
   readonly events: Pick<EventLog, 'tick'>
   readonly news: Pick<News, 'tick'>
-  readonly monitor: Pick<Monitor, 'detector'>
+  readonly monitor: { readonly detector: Pick<Detector, 'open'> }
   readonly controller: Pick<Controller, 'keepForBoot'>
   readonly log: Logger
 }
@@ -43,11 +43,26 @@ export function startUpkeep(
   const { incidents, alerts, events, news, monitor, controller, log } = kept
   const prune = () => {
     const now = Date.now()
-    const forgotten = incidents.prune(now - retain)
-    if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
-    for (const one of [kept.lapses, kept.baselines, kept.exemptions, alerts]) one.prune(now - retain)
-    kept.evidence.prune(now - retain, now)
-    incidents.forgetSubscribers(now - retainSubscribers)
+    const steps = [
+      () => {
+        const forgotten = incidents.prune(now - retain)
+        if (forgotten > 0) log.info({ forgotten }, 'incidents older than state.retain are forgotten')
+      },
+      ...[kept.lapses, kept.baselines, kept.exemptions, alerts].map((one) => () => one.prune(now - retain)),
+      () => kept.evidence.prune(now - retain, now),
+      () => incidents.forgetSubscribers(now - retainSubscribers),
+    ]
+    for (const step of steps) {
+      try {
+        step()
+      } catch (error) {
+        // A full or read-only disk ends neither the service nor its start; there is a next time.
+        log.error(
+          { reason: (error as Error).message },
+          'what is over cannot be forgotten; tried again in an hour',
+        )
+      }
+    }
   }
   const tick = () => {
     events.tick()

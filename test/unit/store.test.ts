@@ -6,11 +6,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { rankingSpan, readSpan, readTime, seriesSpan } from '../../src/api/history-query.ts'
 import type { Total } from '../../src/compile/ruleset.ts'
 import { AttemptHistory, type AttemptHistoryOptions, type Tally } from '../../src/control/attempt-history.ts'
 import { formatPrefix, type Prefix, parseAddress, parsePrefix } from '../../src/policy/prefix.ts'
+import { startUpkeep } from '../../src/service/upkeep.ts'
 import {
   AttemptLog,
   type AttemptLogOptions,
@@ -906,3 +908,35 @@ t.test('times in questions', async (t) => {
   t.equal(ranked.step, 'week')
   t.ok(ranked.from <= now - 90 * DAY && ranked.to === now)
 })
+
+t.test(
+  'a database that cannot be written keeps nobody from starting, nor what can be forgotten',
+  async (t) => {
+    const forgotten: string[] = []
+    const prunes = (name: string) => ({ prune: () => forgotten.push(name) })
+    const ticks = { tick() {} }
+    const upkeep = startUpkeep(
+      { retain: DAY, retainSubscribers: HOUR },
+      {
+        incidents: {
+          prune() {
+            throw new Error('attempt to write a readonly database')
+          },
+          forgetSubscribers: () => forgotten.push('subscribers'),
+        },
+        lapses: prunes('lapses'),
+        baselines: prunes('baselines'),
+        exemptions: prunes('exemptions'),
+        evidence: { prune: () => forgotten.push('evidence') },
+        alerts: { prune: () => forgotten.push('alerts'), ...ticks },
+        events: ticks,
+        news: ticks,
+        monitor: { detector: { open: () => [] } },
+        controller: { keepForBoot: async () => {} },
+        log: pino({ enabled: false }),
+      },
+    )
+    upkeep.stop()
+    t.same(forgotten, ['lapses', 'baselines', 'exemptions', 'alerts', 'evidence', 'subscribers'])
+  },
+)
