@@ -60,10 +60,36 @@ const SQLITE_NOTADB = 26
 /** A file that is sound, but not one of this version. */
 class OtherVersionError extends Error {}
 
+/** Ids by key: of more than there is room for, all are forgotten, and looked up again. */
+class Remembered {
+  readonly #ids = new Map<string, number>()
+  readonly #most: number
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  get(key: string): number | undefined {
+    return this.#ids.get(key)
+  }
+
+  set(key: string, id: number): void {
+    if (this.#ids.size >= this.#most && !this.#ids.has(key)) this.#ids.clear()
+    this.#ids.set(key, id)
+  }
+
+  clear(): void {
+    this.#ids.clear()
+  }
+}
+
 /** The file and its prepared statements. */
 export class AttemptsDatabase {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  /** Ids of machines and of labels, as they were written last. */
+  readonly machines = new Remembered(20_000)
+  readonly labels = new Remembered(1_000)
 
   /** Opens or makes the file. @throws Error when it cannot be opened, is damaged, or of another version */
   constructor(path: string) {
@@ -94,7 +120,14 @@ export class AttemptsDatabase {
   }
 
   inTransaction<T>(work: () => T): T {
-    return inTransaction(this.#database, work)
+    try {
+      return inTransaction(this.#database, work)
+    } catch (error) {
+      // What was given out in it will be somebody else's.
+      this.machines.clear()
+      this.labels.clear()
+      throw error
+    }
   }
 
   /** Bytes in use; the file may be larger. */

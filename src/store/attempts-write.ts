@@ -18,12 +18,12 @@ export interface WriteLimits {
 
 export const WRITE_LIMITS: WriteLimits = { machinesAtOnce: 2_000, newPerMinute: 4_000, machines: 250_000 }
 
-const UPDATE_MACHINE = `UPDATE machines SET first_seen = min(first_seen, :first), last_seen = max(last_seen, :last),
-    label = coalesce(:label, label), attempts = attempts + :attempts,
-    balance = coalesce(:balance, balance), kernel = coalesce(:kernel, kernel)
-  WHERE source = :source AND allowed = :allowed RETURNING id`
-const INSERT_MACHINE = `INSERT INTO machines (source, allowed, first_seen, last_seen, label, attempts, balance, kernel)
-  VALUES (:source, :allowed, :first, :last, :label, :attempts, coalesce(:balance, 0), :kernel) RETURNING id`
+const UPDATE_MACHINE = `UPDATE machines SET first_seen = min(first_seen, ?), last_seen = max(last_seen, ?),
+    label = coalesce(?, label), attempts = attempts + ?, balance = coalesce(?, balance), kernel = coalesce(?, kernel)`
+const UPDATE_BY_ID = `${UPDATE_MACHINE} WHERE id = ?`
+const UPDATE_BY_NAME = `${UPDATE_MACHINE} WHERE source = ? AND allowed = ? RETURNING id`
+const INSERT_MACHINE = `INSERT INTO machines (first_seen, last_seen, label, attempts, balance, kernel, source, allowed)
+  VALUES (?, ?, ?, ?, coalesce(?, 0), ?, ?, ?) RETURNING id`
 const INSERT_DETAIL = `INSERT INTO detail
   (time, source, source_port, destination, interface, policy, verdict, because, uid, mac)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
@@ -86,7 +86,7 @@ export function writePending(
   for (const [key, machine] of pending.machines) {
     if (written >= machinesAtOnce) break
     machines.push(key)
-    const found = writeMachine(database, machine, newMachines < mayAdd)
+    const found = writeMachine(database, key, machine, newMachines < mayAdd)
     if (found === 'no-room') unattributed += attemptsOf(machine)
     else written++
     if (found === 'new') newMachines++
@@ -96,35 +96,37 @@ export function writePending(
 
 function writeMachine(
   database: AttemptsDatabase,
+  key: string,
   machine: PendingMachine,
   mayAdd: boolean,
 ): 'known' | 'new' | 'no-room' {
   const { source, allowed, firstSeen, lastSeen, balance, kernel, minutes, destinations } = machine
   const label = machine.label === null ? null : labelId(database, machine.label)
-  const row = {
-    source,
-    allowed: allowed ? 1 : 0,
-    first: firstSeen,
-    last: lastSeen,
-    label,
-    attempts: attemptsOf(machine),
-    balance,
-    kernel,
-  }
-  const known = database.prepare(UPDATE_MACHINE).get(row)
-  if (known === undefined) {
+  const row = [firstSeen, lastSeen, label, attemptsOf(machine), balance, kernel] as const
+  const name = [source, allowed ? 1 : 0] as const
+  // By its number it is found in half the time, and it is mostly the same ones that come again.
+  let id = database.machines.get(key)
+  if (id !== undefined && database.prepare(UPDATE_BY_ID).run(...row, id).changes === 0) id = undefined
+  id ??= idOf(database.prepare(UPDATE_BY_NAME).get(...row, ...name))
+  const isNew = id === undefined
+  if (id === undefined) {
     // Whom the kernel counts is one of a bounded number, and where its counter stands must not be forgotten.
     if (kernel === null && minutes.size === 0) return 'known'
     if (kernel === null && !mayAdd) return 'no-room'
+    id = Number(database.prepare(INSERT_MACHINE).get(...row, ...name)?.['id'])
   }
-  const id = Number((known ?? database.prepare(INSERT_MACHINE).get(row))?.['id'])
+  database.machines.set(key, id)
   for (const [minute, sum] of minutes) addToSpans(database, id, minute, sum, label)
   const add = database.prepare(ADD_DESTINATION)
   for (const { day, destination, attempts } of destinations) {
     add.run(day, id, addressBytes(destination), attempts)
   }
   for (const day of new Set(destinations.map((one) => one.day))) keepTop(database, day, id)
-  return known === undefined ? 'new' : 'known'
+  return isNew ? 'new' : 'known'
+}
+
+function idOf(row: Record<string, unknown> | undefined): number | undefined {
+  return row === undefined ? undefined : Number(row['id'])
 }
 
 function addToSpans(
@@ -162,13 +164,18 @@ function attemptsOf({ minutes }: PendingMachine): number {
 /** Labels are as many as there are policies and verdicts, and stay. */
 function labelId(database: AttemptsDatabase, { policy, verdict, because }: Label): number {
   const values = [policy ?? '', verdict, because ?? ''] as const
+  const key = values.join(' ')
+  const remembered = database.labels.get(key)
+  if (remembered !== undefined) return remembered
   const find = database.prepare('SELECT id FROM labels WHERE policy = ? AND verdict = ? AND because = ?')
-  const known = find.get(...values)
-  if (known !== undefined) return Number(known['id'])
-  const { lastInsertRowid } = database
-    .prepare('INSERT INTO labels (policy, verdict, because) VALUES (?, ?, ?)')
-    .run(...values)
-  return Number(lastInsertRowid)
+  const id =
+    idOf(find.get(...values)) ??
+    Number(
+      database.prepare('INSERT INTO labels (policy, verdict, because) VALUES (?, ?, ?)').run(...values)
+        .lastInsertRowid,
+    )
+  database.labels.set(key, id)
+  return id
 }
 
 export interface Retention {

@@ -632,6 +632,37 @@ t.test('killed in the middle of writing: what was flushed is there, and the file
   }
 })
 
+t.test('a machine that was forgotten meanwhile is remembered anew', async (t) => {
+  const path = join(await folder(t), 'attempts.db')
+  const { log } = open(path)
+  const see = () => {
+    log.add(attempt(START, '100.64.0.1'), { source: '100.64.0.1', allowed: false })
+    log.flush(START)
+  }
+  see()
+  see()
+  const other = new DatabaseSync(path)
+  const rows = () =>
+    other
+      .prepare('SELECT source, attempts FROM machines')
+      .all()
+      .map((row) => ({ ...row }))
+  t.same(rows(), [{ source: '100.64.0.1', attempts: 2 }])
+  other.exec('DELETE FROM machines')
+  see()
+  t.same(rows(), [{ source: '100.64.0.1', attempts: 1 }])
+  // What was written in a transaction that failed is not there, and must not be taken for known.
+  other.exec('DELETE FROM machines')
+  other.exec("CREATE TRIGGER broken BEFORE INSERT ON machine_week BEGIN SELECT raise(ABORT, 'broken'); END")
+  see()
+  t.same(rows(), [])
+  other.exec('DROP TRIGGER broken')
+  log.flush(START)
+  t.same(rows(), [{ source: '100.64.0.1', attempts: 1 }])
+  other.close()
+  log.close()
+})
+
 t.test('what relays and their users usually do is kept', async (t) => {
   const database = openDatabase(join(await folder(t), 'egress25.db'))
   t.teardown(() => database.close())
