@@ -1,6 +1,7 @@
 /** Turns whatever went wrong into a problem that a client can act on. */
 import type { FastifyError } from 'fastify'
-import { FileExistsError } from '../control/controller.ts'
+import { HalfMadeError } from '../control/carry-out.ts'
+import { FileExistsError } from '../control/changes.ts'
 import { DocumentError } from '../control/document-change.ts'
 import {
   FourEyesError,
@@ -69,6 +70,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof GitError) return new ApiError('history-failed', error.message)
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
   if (error instanceof UnwritableError) return new ApiError('policies-unwritable', error.message)
+  if (error instanceof HalfMadeError) return new ApiError('half-made', error.message)
   if (error instanceof ConfirmationPendingError) return new ApiError('confirmation-pending', error.message)
   if (error instanceof NothingPendingError) return new ApiError('nothing-pending', error.message)
   if (error instanceof HeldError) return new ApiError('policies-held', error.message)

@@ -61,6 +61,7 @@ const CHANGING: readonly ProblemCode[] = [
   'policy-tests-failed',
   'policies-unreadable',
   'policies-unwritable',
+  'half-made',
   'policies-held',
   'confirmation-pending',
   'kernel-refused',

@@ -33,6 +33,7 @@ const PROBLEMS: readonly ProblemCode[] = [
   'policy-tests-failed',
   'policies-unreadable',
   'policies-unwritable',
+  'half-made',
   'policies-held',
   'confirmation-pending',
   'kernel-refused',

@@ -2,28 +2,20 @@
  * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
  * wait for each other; readers see the model that is in force.
  */
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { digestOf } from '../compile/nft-script.ts'
-import { EditedByHandError } from '../history/history-error.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
-import { KernelError } from '../kernel/kernel-error.ts'
 import { documentChanges } from '../plan/document-changes.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
-import { DirectoryError, type Overlay } from '../policy/files.ts'
-import type { Loaded } from '../policy/load.ts'
-import type { Model } from '../policy/model.ts'
+import { DirectoryError } from '../policy/files.ts'
 import type { Document, Kind } from '../policy/schema.ts'
-import { allOf, type Caller, SERVICE } from './caller.ts'
-import type { ChangeKeeper, Remembered } from './change-keeper.ts'
-import { deleteChange, type FileChange, findDocument, overlayOf, putChange } from './document-change.ts'
-import { editedApart } from './edited-apart.ts'
-import { type Asked, Gathered } from './gathered.ts'
+import { type Caller, SERVICE } from './caller.ts'
+import type { Change, How, MakeChange } from './change.ts'
+import type { ChangeKeeper } from './change-keeper.ts'
+import { Changes, type Rules } from './changes.ts'
 import { KeptDocuments } from './kept-documents.ts'
 import { HeldError } from './pending.ts'
 import { PolicyDirectory, type PolicyDirectoryOptions } from './policy-directory.ts'
 import { PolicyError } from './policy-error.ts'
-import { stageChanges } from './stage-change.ts'
 import { type TakenBackBy, Trial, type TrialOptions } from './trial.ts'
 import { triedSources } from './tried-sources.ts'
 
@@ -47,50 +39,6 @@ export interface InForce extends Compiled {
   readonly time: number
 }
 
-/** Whether a change may go ahead, given the document as it is now; throws when it may not. */
-export type Precondition = (current: Document | null) => void
-
-/** How something is to be changed. */
-export interface How {
-  /** Only say what it would change. */
-  readonly dryRun: boolean
-  readonly by: Caller
-  /** Whether the policies may become these; throws when they may not. */
-  readonly mayBecome?: (model: Model) => void
-}
-
-/** How one document is to be changed. */
-export interface Change extends How {
-  readonly mayGoAhead: Precondition
-  /** Why, in words for the history. */
-  readonly reason?: string | null
-}
-
-/** A change of files, worked out from what is there. */
-export interface MadeChange {
-  readonly files: readonly FileChange[]
-  /** Writes it down; without it nothing remembers the change. */
-  readonly remember: () => Remembered | null
-}
-
-/** Works a change out when it is its turn; null: there is nothing to change. Throws when it may not go ahead. */
-export type MakeChange = (onDisk: Loaded) => Promise<MadeChange | null>
-
-interface Wanted {
-  readonly make: MakeChange
-  readonly how: How
-}
-
-interface ReadyChange {
-  readonly compiled: Compiled
-  /** The directory holds nothing else that is not in force. */
-  readonly isWhole: boolean
-}
-
-export class FileExistsError extends Error {}
-
-const NOTHING_APART: Overlay = new Map()
-
 export class Controller {
   readonly #options: ControllerOptions
   readonly #trial: Trial
@@ -104,10 +52,7 @@ export class Controller {
   #refused: PolicyError | DirectoryError | null = null
   #lastGuarded = Number.NEGATIVE_INFINITY
   #queue: Promise<unknown> = Promise.resolve()
-  readonly #together = new Gathered<Wanted>(
-    (work) => this.#inTurn(work),
-    (asked) => this.#changeTogether(asked),
-  )
+  readonly #changes: Changes
 
   constructor(options: ControllerOptions) {
     this.#options = options
@@ -122,6 +67,12 @@ export class Controller {
         this.#takenBack(by)
         trial.onTakenBack?.(pending, by)
       },
+    })
+    this.#changes = new Changes({
+      directory,
+      keeper: options.keeper,
+      policies: this.#policies,
+      rules: this.#rules(),
     })
   }
 
@@ -219,25 +170,21 @@ export class Controller {
 
   /** Creates or replaces a document. @throws what `apply` throws, and what the precondition throws */
   put(document: Document, change: Change): Promise<Plan | null> {
-    return this.#changeDocument(document.kind, document.name, 'changed', change, (existing, textOf) =>
-      putChange(existing, textOf, document),
-    )
+    return this.#changes.put(document, change)
   }
 
   /** Removes a document. @throws what `apply` throws, and what the precondition throws */
   delete(kind: Kind, name: string, change: Change): Promise<Plan | null> {
-    return this.#changeDocument(kind, name, 'removed', change, (existing, textOf) =>
-      existing === null ? null : deleteChange(existing, textOf),
-    )
+    return this.#changes.delete(kind, name, change)
   }
 
   /**
    * Carries a change of files out, as a whole, or only says what it would change. What somebody edits by hand
    * meanwhile, and is not in force, stays out of it.
-   * @throws what `apply` throws, what `make` throws, EditedByHandError, HeldError and UnwritableError
+   * @throws what `apply` throws, what `make` throws, EditedByHandError, HeldError, UnwritableError and HalfMadeError
    */
   changeFiles(make: MakeChange, how: How): Promise<Plan | null> {
-    return this.#inTurn(() => this.#changeFiles(make, how))
+    return this.#changes.changeFiles(make, how)
   }
 
   /** Tries again, where what is in force could not be kept for the next boot. */
@@ -279,150 +226,22 @@ export class Controller {
     return this.#inTurn(work)
   }
 
-  #changeDocument(
-    kind: Kind,
-    name: string,
-    does: 'changed' | 'removed',
-    { mayGoAhead, reason = null, ...how }: Change,
-    plan: (existing: ReturnType<typeof findDocument>, textOf: (path: string) => string) => FileChange | null,
-  ): Promise<Plan | null> {
-    const { directory, keeper } = this.#options
-    const make: MakeChange = async (onDisk) => {
-      const existing = findDocument(onDisk, kind, name)
-      mayGoAhead(existing?.document ?? null)
-      const at = existing?.source.origin.file
-      const known = at === undefined ? null : await readFile(join(directory, at), 'utf8')
-      const change = plan(existing, () => known ?? '')
-      if (change === null) return null
-      if (existing === null && onDisk.documents.some(({ source }) => source.origin.file === change.path)) {
-        throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
-      }
-      const before = known ?? (await readFile(join(directory, change.path), 'utf8').catch(() => null))
-      await keeper?.mustBeCommitted(new Map([[change.path, before]]))
-      if (before === change.text) return { files: [change], remember: () => null }
-      const subject = `${kind} ${name}: ${existing === null ? 'added' : does}`
-      const files = [{ ...change, before }]
-      return {
-        files: [change],
-        remember: () => keeper?.begin({ by: how.by, subject, reason, files }) ?? null,
-      }
-    }
-    // Other documents decide about each other: what is allowed of them depends on which comes first.
-    if (kind !== 'exemption' || how.dryRun) return this.changeFiles(make, how)
-    return this.#together.add({ make, how }).then(() => null)
-  }
-
-  async #changeFiles(make: MakeChange, how: How): Promise<Plan | null> {
-    if (!how.dryRun) this.#trial.mustBeSettled()
-    const onDisk = await this.#policies.load()
-    const made = await make(onDisk)
-    if (made === null) return null
-    const ready = await this.#prepareChange(onDisk, made.files, how.mayBecome)
-    if (how.dryRun) return this.#planOf(ready.compiled)
-    await this.#carryOut(ready, made, how.by)
-    return null
-  }
-
-  /**
-   * Changes that waited at the same time: one look at the directory, one change of the kernel, one journal entry of them
-   * all. Where something keeps them from going together, each goes alone.
-   */
-  async #changeTogether(asked: readonly Asked<Wanted>[]): Promise<void> {
-    const answered = asked.length > 1 ? await this.#changeAtOnce(asked) : []
-    for (const one of asked.filter((other) => !answered.includes(other))) {
-      const { make, how } = one.what
-      await this.#changeFiles(make, how).then(() => one.resolve(), one.reject)
-    }
-  }
-
-  /** Answers those that have had their answer. */
-  async #changeAtOnce(asked: readonly Asked<Wanted>[]): Promise<readonly Asked<Wanted>[]> {
-    const group: Asked<Wanted>[] = []
-    const made: MadeChange[] = []
-    const paths = new Set<string>()
-    let isSent = false
-    try {
-      this.#trial.mustBeSettled()
-      const onDisk = await this.#policies.load()
-      for (const one of asked) {
-        const change = await one.what.make(onDisk).catch(() => null)
-        // Refused, or the second of one file: it is looked at again when it goes alone.
-        if (change === null || change.files.some(({ path }) => paths.has(path))) continue
-        for (const { path } of change.files) paths.add(path)
-        group.push(one)
-        made.push(change)
-      }
-      if (group.length === 0) return []
-      const files = made.flatMap((one) => one.files)
-      const ready = await this.#prepareChange(onDisk, files, (model) => {
-        for (const { what } of group) what.how.mayBecome?.(model)
-      })
-      const by = allOf(group.map(({ what }) => what.how.by))
-      await this.#carryOut(ready, { files, remember: () => this.#rememberAll(made) }, by, () => {
-        isSent = true
-      })
-      for (const one of group) one.resolve()
-    } catch (error) {
-      // Where the kernel may have changed, a second try would find what the first has left.
-      if (!isSent) return []
-      for (const one of group) one.reject(error)
-    }
-    return group
-  }
-
-  #rememberAll(made: readonly MadeChange[]): Remembered | null {
-    const { keeper } = this.#options
-    const each = () => made.flatMap(({ remember }) => remember() ?? [])
-    const remembered = keeper?.together(each) ?? each()
+  /** As changes of documents see it. */
+  #rules(): Rules {
+    const inForce = () => this.#inForce
     return {
-      async done() {
-        for (const one of remembered) await one.done()
+      get inForce() {
+        return inForce()
       },
-      cancel() {
-        for (const one of remembered) one.cancel()
+      inTurn: (work) => this.#inTurn(work),
+      mustBeSettled: () => this.#trial.mustBeSettled(),
+      mustNotSmuggle: (compiled) => this.#mustNotSmuggle(compiled),
+      enforce: (compiled, by) => this.#enforce(compiled, by),
+      planOf: (after) => this.#planOf(after),
+      isWhole: () => {
+        this.#refused = null
       },
     }
-  }
-
-  /** What the directory becomes, without what somebody edits by hand meanwhile. */
-  async #prepareChange(
-    onDisk: Loaded,
-    files: readonly FileChange[],
-    mayBecome: How['mayBecome'],
-  ): Promise<ReadyChange> {
-    const { keeper } = this.#options
-    const apart = keeper === undefined ? NOTHING_APART : editedApart(onDisk, this.#inForce?.loaded ?? null)
-    const clash = files.filter(({ path }) => apart.has(path)).map(({ path }) => path)
-    if (clash.length > 0) throw new EditedByHandError(clash)
-    const compiled = await this.#policies.prepare(new Map([...apart, ...overlayOf(files)]), onDisk)
-    mayBecome?.(compiled.model)
-    return { compiled, isWhole: apart.size === 0 }
-  }
-
-  async #carryOut(
-    { compiled, isWhole }: ReadyChange,
-    { files, remember }: MadeChange,
-    by: Caller,
-    onSent = () => {},
-  ): Promise<void> {
-    await this.#mustNotSmuggle(compiled)
-    const staged = await stageChanges(this.#options.directory, files)
-    let remembered: Remembered | null = null
-    try {
-      remembered = remember()
-      await this.#enforce(compiled, by).catch((error) => {
-        if (!(error instanceof KernelError && error.fault === 'refused')) onSent()
-        throw error
-      })
-      onSent()
-      await staged.commit()
-    } catch (error) {
-      await staged.discard()
-      remembered?.cancel()
-      throw error
-    }
-    if (isWhole) this.#refused = null
-    await remembered?.done()
   }
 
   /** The directory as it stands, to bring it into force. */

@@ -145,7 +145,7 @@ t.test('the disk is full, or read-only', async (t) => {
   await mkdir(state)
   await disk(state, '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs')
   t.teardown(() => runProcess(['umount', '--lazy', state], { timeout: 60_000 }))
-  const service = await g.start()
+  let service = await g.start()
   // As the service sees it: it has files open there, which keep the disk from changing for everybody.
   const inside = async (...options: string[]) => {
     const mounts = ['nsenter', '-t', String(service.pid), '-m', 'mount'] as const
@@ -195,6 +195,40 @@ t.test('the disk is full, or read-only', async (t) => {
       },
     )
   }
+
+  t.test('a file that nobody may replace: its change is taken back, and those beside it stay', async (t) => {
+    const name = (number: number) => `/v1/exemptions/held-${number}`
+    const source = (number: number) => `100.68.3.${number}`
+    const allow = (number: number) => g.client.connect({ ...BOT, from: source(number) })
+    const numbers = [1, 2, 3, 4]
+    const put = (number: number, sources: readonly string[], headers = {}) =>
+      g.ask('PUT', name(number), { sources }, headers)
+    for (const number of numbers) t.equal((await put(number, ['100.68.4.1'])).status, 201)
+    const held = join(policies, 'exemptions/held-3.yaml')
+    const chattr = (flag: string) => runProcess(['chattr', flag, held], { timeout: 10_000 })
+    await chattr('+i')
+    t.teardown(() => chattr('-i'))
+    const answers = await Promise.all(
+      numbers.map((number) => put(number, [source(number)], { 'if-match': '*' })),
+    )
+    t.same(
+      answers.map(({ status, text }) => (status === 200 ? 200 : JSON.parse(text).code)),
+      [200, 200, 'policies-unwritable', 200],
+    )
+    t.same(await Promise.all(numbers.map(allow)), ['connected', 'connected', 'reset', 'connected'])
+    t.match(await g.ask('DELETE', name(3)), { status: 503, text: /policies-unwritable/ })
+    t.match(await g.get(name(3)), { sources: ['100.68.4.1'] })
+    t.match(await g.get('/v1/status'), { in_sync: true })
+    t.same(
+      (await readdir(join(policies, 'exemptions'))).sort(),
+      numbers.map((number) => `held-${number}.yaml`),
+    )
+    await g.stop(service)
+    service = await g.start()
+    t.same(await Promise.all(numbers.map(allow)), ['connected', 'connected', 'reset', 'connected'])
+    await chattr('-i')
+    for (const number of numbers) t.equal((await g.ask('DELETE', name(number))).status, 204)
+  })
 
   t.test('the policy directory is full: nothing is changed, and nothing left behind', async (t) => {
     const before = await readdir(policies)

@@ -72,6 +72,8 @@ export async function openDesk(
     remote?: Partial<Parameters<typeof buildPolicies>[0]>
     run?: ProcessRunner
     onApplied?: (inForce: InForce) => void
+    /** In place of the kernel's consent. @throws what the kernel says */
+    onApply?: (ruleset: Ruleset) => void
   } = {},
 ): Promise<Desk> {
   const state = options.state ?? (await directory(t))
@@ -92,7 +94,7 @@ export async function openDesk(
   const controller = new Controller({
     directory: root,
     compile: DEFAULT_COMPILE_OPTIONS,
-    enforcer: agreeing(),
+    enforcer: agreeing(options.onApply),
     trial: { stateDirectory: state },
     findUserIds: async () => new Map(),
     now: Date.now,
@@ -134,14 +136,16 @@ export async function openDesk(
   }
 }
 
-function agreeing(): Enforcer {
-  const apply = async (ruleset: Ruleset): Promise<Applied> =>
-    ({
+function agreeing(onApply: (ruleset: Ruleset) => void = () => {}): Enforcer {
+  const apply = async (ruleset: Ruleset): Promise<Applied> => {
+    onApply(ruleset)
+    return {
       how: 'delta',
       digest: digestOf(ruleset),
       elements: { added: 0, removed: 0 },
       chains: [],
       bootFileError: null,
-    }) as unknown as Applied
+    } as unknown as Applied
+  }
   return { apply, holds: async () => false, keepForBoot: async () => null } as unknown as Enforcer
 }

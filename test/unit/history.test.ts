@@ -1,11 +1,12 @@
 /** Policies in git: what was acknowledged is in the history once, and what others do there is theirs. */
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { isSigned } from '../../src/api/pull.ts'
 import { newlyExempted } from '../../src/control/infected-hosts.ts'
 import type { Incident } from '../../src/detect/incident.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
+import { KernelError } from '../../src/kernel/kernel-error.ts'
 import { runProcess } from '../../src/kernel/process.ts'
 import type { Exemption, Model } from '../../src/policy/model.ts'
 import { parsePrefix } from '../../src/policy/prefix.ts'
@@ -127,6 +128,77 @@ t.test('many at once go together, and each has a verdict of its own', async (t) 
   t.equal(subjects.length, 1 + 1 + names.length + 2 + 1 + 2)
   t.equal(await git(root, 'status', '--porcelain'), '')
   t.same(desk.journal.all(), [])
+})
+
+t.test('a file that cannot have its name costs its own change, and no other', async (t) => {
+  const root = await workTree(t)
+  let applied = 0
+  let refused = Number.POSITIVE_INFINITY
+  const desk = await openDesk(t, root, {
+    onApply() {
+      if (++applied >= refused) throw new KernelError('refused', 'it may not be')
+    },
+  })
+  t.teardown(() => desk.close())
+  await desk.put('exemption', 'old', EXEMPTION)
+  await mkdir(join(root, 'exemptions/in-the-way.yaml/there'), { recursive: true })
+  await writeFile(join(root, 'exemptions/in-the-way.yaml/there/notes.txt'), '')
+  const inForce = () => desk.controller.inForce?.model.exemptions.map(({ name }) => name).sort()
+  const together = (...names: readonly string[]) =>
+    Promise.all(
+      names.map((name) =>
+        desk.put('exemption', name, { sources: ['100.64.13.1'] }).then(
+          () => 'done',
+          (error: Error) => error.constructor.name,
+        ),
+      ),
+    )
+  applied = 0
+  t.same(await together('a', 'b', 'in-the-way', 'c'), ['done', 'done', 'UnwritableError', 'done'])
+  t.equal(applied, 2, 'all of them at once, and a change that takes one of them back')
+  t.same(inForce(), ['a', 'b', 'c', 'old'])
+  t.same(await together('in-the-way'), ['UnwritableError'])
+  t.same(inForce(), ['a', 'b', 'c', 'old'])
+
+  applied = 0
+  refused = 2
+  t.same(await together('d', 'e', 'in-the-way'), ['done', 'done', 'HalfMadeError'])
+  t.same(inForce(), ['a', 'b', 'c', 'd', 'e', 'in-the-way', 'old'], 'what the kernel holds')
+  refused = Number.POSITIVE_INFINITY
+  await desk.history.recorder.settle()
+  t.same((await git(root, 'log', '--reverse', '--format=%s')).split('\n').slice(2).sort(), [
+    ...['a', 'b', 'c', 'd', 'e'].map((name) => `exemption ${name}: added`),
+  ])
+  t.same(desk.journal.all(), [])
+  const files = (await readdir(join(root, 'exemptions'))).filter((file) => file.endsWith('.new'))
+  t.same(files, [], 'nothing is left behind')
+  await desk.controller.apply()
+  t.same(inForce(), ['a', 'b', 'c', 'd', 'e', 'old'], 'as at the next start')
+})
+
+t.test('of a change of several files all are there, or none', async (t) => {
+  const files = { ...POLICIES, 'lists/one.txt': '100.64.1.1\n' }
+  const root = await workTree(t, files)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await mkdir(join(root, 'lists/two.txt/there'), { recursive: true })
+  await chmod(join(root, 'lists/one.txt'), 0o600)
+  const change = (paths: readonly string[]) =>
+    desk.controller.changeFiles(
+      async () => ({
+        files: paths.map((path) => ({ path, text: '100.64.1.2\n' })),
+        remember: () => null,
+      }),
+      { by: ALICE, dryRun: false },
+    )
+  await t.rejects(change(['lists/new.txt', 'lists/one.txt', 'lists/two.txt']), {
+    message: /two.txt: .*; nothing was changed$/,
+  })
+  t.equal(await readFile(join(root, 'lists/one.txt'), 'utf8'), '100.64.1.1\n')
+  t.equal((await stat(join(root, 'lists/one.txt'))).mode & 0o777, 0o600)
+  t.same((await readdir(join(root, 'lists'))).sort(), ['one.txt', 'two.txt'])
+  await change(['lists/new.txt', 'lists/one.txt'])
+  t.equal(await readFile(join(root, 'lists/one.txt'), 'utf8'), '100.64.1.2\n')
 })
 
 t.test('what somebody edits by hand is neither overwritten nor swept along', async (t) => {
