@@ -35,32 +35,44 @@ function command(usage: string, description: string): Command {
   return program.command(usage).description(description).option('--json', 'print JSON')
 }
 
-command('check <dir>', 'check policy documents')
+const ITS_DIRECTORY = '\nWithout a directory: the one that the configuration names.'
+
+command('check [dir]', 'check policy documents')
   .option('--excerpts', 'show the lines that are meant (default: on a terminal)')
   .option('--no-excerpts', 'one line for each diagnostic')
-  .action(async (dir: string, options: Options & { excerpts?: boolean }) => {
+  .addHelpText('after', ITS_DIRECTORY)
+  .action(async (dir: string | undefined, options: Options & { excerpts?: boolean }) => {
     const { check } = await import('./commands/check.ts')
-    exit = await check(dir, { ...common(options), excerpts: options.excerpts ?? process.stdout.isTTY })
+    exit = await check(dir ?? null, {
+      ...common(options),
+      excerpts: options.excerpts ?? process.stdout.isTTY,
+    })
   })
 
-command('test <dir>', 'run the policy tests')
+command('test [dir]', 'run the policy tests')
   .option('--junit <file>', 'write the results as JUnit XML, for CI')
-  .action(async (dir: string, options: Options & { junit?: string }) => {
+  .addHelpText('after', ITS_DIRECTORY)
+  .action(async (dir: string | undefined, options: Options & { junit?: string }) => {
     const { test } = await import('./commands/test.ts')
-    exit = await test(dir, { ...options, json: options.json === true })
+    exit = await test(dir ?? null, { ...options, ...common(options) })
   })
 
-command('compile <dir>', 'print the nft script').action(async (dir: string, options: Options) => {
-  const { compile } = await import('./commands/compile.ts')
-  exit = await compile(dir, common(options))
-})
+command('compile [dir]', 'print the nft script')
+  .addHelpText('after', ITS_DIRECTORY)
+  .action(async (dir: string | undefined, options: Options) => {
+    const { compile } = await import('./commands/compile.ts')
+    exit = await compile(dir ?? null, common(options))
+  })
 
 command('explain <words...>', 'say what becomes of a packet, and why')
   .usage('[options] [dir] <source> <destination>')
   .option('--port <number>', 'TCP destination port', '25')
   .option('--user <name>', 'a local user who sends it, on the gateway itself')
   .option('--leaves-by <interface>', 'where it leaves, on a gateway with outside_interfaces')
-  .addHelpText('after', '\nWithout a directory the running service is asked.')
+  .addHelpText(
+    'after',
+    '\nWithout a directory the running service is asked; where none runs, the files that it would read.',
+  )
   .action(async (words: string[], options: Options & { port: string; user?: string; leavesBy?: string }) => {
     const { explain } = await import('./commands/explain.ts')
     exit = await explain(words, { ...options, ...common(options) })

@@ -1,4 +1,4 @@
-/** `egress25 check DIR`: reads everything, says all that is wrong with it. */
+/** `egress25 check [DIR]`: reads everything, says all that is wrong with it. */
 import { readConfig } from '../config.ts'
 import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'
@@ -11,9 +11,13 @@ export interface CheckOptions {
   readonly excerpts: boolean
 }
 
-export async function check(directory: string, { json, config, excerpts }: CheckOptions): Promise<Exit> {
-  const { compile } = await readConfig(config)
-  const { model, diagnostics } = await loadPolicies(directory, {
+/** @param directory null: the one that the configuration names */
+export async function check(
+  directory: string | null,
+  { json, config, excerpts }: CheckOptions,
+): Promise<Exit> {
+  const { compile, policyDirectory } = await readConfig(config)
+  const { model, diagnostics } = await loadPolicies(directory ?? policyDirectory, {
     now: Date.now(),
     outsideInterfaces: compile.outsideInterfaces,
   })

@@ -1,4 +1,4 @@
-/** `egress25 compile DIR`: prints the nft script, as it would be applied on this gateway. */
+/** `egress25 compile [DIR]`: prints the nft script, as it would be applied on this gateway. */
 import { compile as compileModel } from '../compile/compile.ts'
 import { renderReplacement } from '../compile/nft-script.ts'
 import { type Config, readConfig } from '../config.ts'
@@ -8,12 +8,13 @@ import { loadPolicies } from '../policy/load.ts'
 import { relayUsers } from '../policy/model.ts'
 import { complainOf, EXIT, type Exit, printJson } from './outcome.ts'
 
+/** @param directory null: the one that the configuration names */
 export async function compile(
-  directory: string,
+  directory: string | null,
   { json, config }: { json: boolean; config: string | null },
 ): Promise<Exit> {
-  const { compile: options }: Config = await readConfig(config)
-  const { model, diagnostics } = await loadPolicies(directory, {
+  const { compile: options, policyDirectory }: Config = await readConfig(config)
+  const { model, diagnostics } = await loadPolicies(directory ?? policyDirectory, {
     now: Date.now(),
     outsideInterfaces: options.outsideInterfaces,
   })

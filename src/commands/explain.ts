@@ -1,4 +1,5 @@
 /** `egress25 explain [DIR] SOURCE DESTINATION`: the verdict, and the document that decided it. */
+import { UnreachableError } from '../client.ts'
 import { readConfig } from '../config.ts'
 import { type Explanation, explain as explainPacket } from '../policy/explain.ts'
 import { loadPolicies } from '../policy/load.ts'
@@ -15,7 +16,7 @@ export interface ExplainOptions {
   readonly config: string | null
 }
 
-/** Of a directory, or without one of what the service has in force. */
+/** Of a directory, or without one of what the service has in force; where none runs, of the directory that it would read. */
 export async function explain(words: readonly string[], options: ExplainOptions): Promise<Exit> {
   const { json, port, user, leavesBy, config } = options
   const directory = words.length === 2 ? null : words[0]
@@ -34,17 +35,22 @@ export async function explain(words: readonly string[], options: ExplainOptions)
     complain(`egress25: ${port} is not a port number`)
     return EXIT.usage
   }
+  const { policyDirectory, compile } = await readConfig(config)
   if (directory === null) {
     const asked = { source: from, destination: to, port, user, leaves_by: leavesBy }
-    const answer = await ask<Explanation>({ json, config }, { path: `/v1/explain${query(asked)}` })
-    if ('exit' in answer) return answer.exit
-    if (json) printJson(answer.body)
-    else print(`${answer.body.verdict}: ${answer.body.reason}`)
-    return EXIT.done
+    try {
+      const answer = await ask<Explanation>({ json, config }, { path: `/v1/explain${query(asked)}` })
+      if ('exit' in answer) return answer.exit
+      show(answer.body, json)
+      return EXIT.done
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error
+      complain(`egress25: no service runs; this is what the files in ${policyDirectory} say`)
+    }
   }
-  const { outsideInterfaces } = (await readConfig(config)).compile
+  const { outsideInterfaces } = compile
   const now = Date.now()
-  const { model, diagnostics } = await loadPolicies(directory, { now, outsideInterfaces })
+  const { model, diagnostics } = await loadPolicies(directory ?? policyDirectory, { now, outsideInterfaces })
   if (model === null) {
     if (json) printJson({ diagnostics })
     else complainOf(diagnostics)
@@ -52,7 +58,11 @@ export async function explain(words: readonly string[], options: ExplainOptions)
   }
   const packet = { source, destination, port: Number(port), user: user ?? null }
   const found = explainPacket(model, packet, now, { outsideInterfaces, by: leavesBy ?? null })
+  show(found, json)
+  return EXIT.done
+}
+
+function show(found: Explanation, json: boolean): void {
   if (json) printJson(found)
   else print(`${found.verdict}: ${found.reason}`)
-  return EXIT.done
 }

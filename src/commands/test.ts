@@ -1,6 +1,7 @@
-/** `egress25 test DIR`: runs the `kind: test` documents. */
+/** `egress25 test [DIR]`: runs the `kind: test` documents. */
 import { lstat } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { readConfig } from '../config.ts'
 import { writeFileAtomically } from '../kernel/atomic-file.ts'
 import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'
@@ -11,16 +12,19 @@ import { complain, complainOf, EXIT, type Exit, print, printJson } from './outco
 
 export interface TestOptions {
   readonly json: boolean
+  readonly config: string | null
   /** A file to write a JUnit report to. */
   readonly junit?: string
 }
 
-export async function test(directory: string, { json, junit }: TestOptions): Promise<Exit> {
+/** @param named null: the directory that the configuration names */
+export async function test(named: string | null, { json, config, junit }: TestOptions): Promise<Exit> {
   const fault = junit === undefined ? null : await faultOfTarget(junit)
   if (fault !== null) {
     complain(`egress25: cannot write the report "${junit}": ${fault}`)
     return EXIT.usage
   }
+  const directory = named ?? (await readConfig(config)).policyDirectory
   const startedAt = Date.now()
   const started = performance.now()
   const { model, diagnostics } = await loadPolicies(directory, { now: startedAt })

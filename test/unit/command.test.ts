@@ -113,6 +113,27 @@ t.test('test, explain and compile', { jobs: 2 }, async (t) => {
     t.match(await egress25(['explain', good, '10.0.0.300', '203.0.113.9']), { code: 2 })
     t.match(await egress25(['explain', good, '10.0.0.1', '203.0.113.9', '--port', '0']), { code: 2 })
   })
+  t.test('without a directory: that of the configuration', async (t) => {
+    const root = await directory(t, { 'policies/p.yaml': GOOD })
+    const gw = join(root, 'gw.yaml')
+    const [policies, state] = [join(root, 'policies'), join(root, 'state')]
+    await writeFile(
+      gw,
+      JSON.stringify({
+        policies: { directory: policies },
+        state: { directory: state },
+        api: { listen: [`unix:${root}/none`] },
+      }),
+    )
+    const asked = (...argv: string[]) => egress25(['-c', gw, ...argv])
+    t.match(await asked('check'), { code: 0, out: /ok: 1 policy/ })
+    t.match(await asked('test'), { code: 0, out: /2 passed, 0 failed\n$/ })
+    t.match(await asked('compile'), { code: 0, out: /^table inet egress25\n/ })
+    const explained = await asked('explain', '10.0.0.1', '203.0.113.9', '--json')
+    t.match(explained, { code: 0, err: /no service runs/ })
+    t.match(JSON.parse(explained.out), { verdict: 'block', document: { name: 'p' } })
+    t.match(await asked('explain', '10.0.0.1'), { code: 2 })
+  })
   t.test('compile', async (t) => {
     t.match(await egress25(['compile', good]), {
       code: 0,
