@@ -66,7 +66,15 @@ t.test('metrics', async (t) => {
   })
 
   t.test('a scrape starts no process', async (t) => {
-    const trace = spawn('strace', ['-f', '-qq', '-e', 'trace=execve', '-p', `${service.pid}`])
+    // It, and the shells that start programs for it.
+    const pids = [service.pid, ...(await childrenOf(service.pid ?? 0))]
+    const trace = spawn('strace', [
+      '-f',
+      '-qq',
+      '-e',
+      'trace=execve',
+      ...pids.flatMap((pid) => ['-p', `${pid}`]),
+    ])
     t.teardown(() => trace.kill())
     let seen = ''
     trace.stderr.on('data', (bytes) => (seen += bytes))
