@@ -17,7 +17,11 @@ const BUILT = join(ROOT, 'built')
 const lazyBuiltins: Plugin = {
   name: 'lazy-builtins',
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /.*/ }, ({ path }) => (isBuiltin(path) ? { path, namespace: 'builtin' } : null))
+    onResolve({ filter: /.*/ }, ({ path, kind }) => {
+      if (!isBuiltin(path)) return null
+      // Whoever imports one when it is needed gets the module itself, with its names.
+      return kind === 'dynamic-import' ? { path, external: true } : { path, namespace: 'builtin' }
+    })
     onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
       contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)})`,
     }))
