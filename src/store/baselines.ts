@@ -28,7 +28,8 @@ export class BaselineStore {
   }
 
   save(baselines: readonly Baseline[]): void {
-    if (baselines.length === 0) return
+    // A reading of counters that ends after the service has, brings nothing that was not saved at its end.
+    if (baselines.length === 0 || !this.#database.isOpen) return
     try {
       inTransaction(this.#database, () => {
         const insert = this.#database.prepare(

@@ -356,7 +356,7 @@ t.test('on a machine that runs systemd', async (t) => {
     const main = await mainPid()
     const child = (program: string) =>
       until(program, async () =>
-        (await machine.run(['pgrep', '--parent', main, '-x', program])).stdout.trim(),
+        (await machine.run(['pgrep', '--newest', '--parent', main, '-x', program])).stdout.trim(),
       )
     for (const pid of [main, await child('tcpdump'), await child('socat')]) {
       const status = await machine.mustRun(['cat', `/proc/${pid}/status`])
