@@ -9,7 +9,7 @@ import type { Context } from './context.ts'
 import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
 import { limitOf, PageQuery, readCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
-import { ApiError, type ProblemCode } from './problem.ts'
+import { ApiError, CHANGE_PROBLEMS, type ProblemCode } from './problem.ts'
 import { ReasonHeader, reasonOf } from './reason.ts'
 import type { Routes } from './route.ts'
 import { KindSchema, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -54,17 +54,9 @@ const ListQuery = object({
 const READING: readonly ProblemCode[] = ['no-history', 'history-failed']
 const CHANGING: readonly ProblemCode[] = [
   ...READING,
+  ...CHANGE_PROBLEMS,
   'not-found',
   'history-conflict',
-  'edited-by-hand',
-  'invalid-policy',
-  'policy-tests-failed',
-  'policies-unreadable',
-  'policies-unwritable',
-  'half-made',
-  'policies-held',
-  'confirmation-pending',
-  'kernel-refused',
   ...OVERRIDE_PROBLEMS,
 ]
 

@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import { remoteBody } from '../control/policy-repository.ts'
 import { SYNC_STATES } from '../history/sync.ts'
 import type { Context } from './context.ts'
-import { ApiError, type ProblemCode } from './problem.ts'
+import { ApiError, CHANGE_PROBLEMS, type ProblemCode } from './problem.ts'
 import type { Routes } from './route.ts'
 import { DiagnosticSchema, nullable, object, oneOf, Text, Time } from './schemas.ts'
 
@@ -24,19 +24,11 @@ export const RemoteSchema = object(
 )
 
 const PROBLEMS: readonly ProblemCode[] = [
+  ...CHANGE_PROBLEMS,
   'no-history',
   'history-failed',
   'history-conflict',
-  'edited-by-hand',
   'unsigned',
-  'invalid-policy',
-  'policy-tests-failed',
-  'policies-unreadable',
-  'policies-unwritable',
-  'half-made',
-  'policies-held',
-  'confirmation-pending',
-  'kernel-refused',
 ]
 
 const WebhookBody = Type.Unsafe<unknown>({
