@@ -44,6 +44,18 @@ export class ProcessError extends Error {
   }
 }
 
+/** How each of them is told, of the command. */
+export const FAULTS = {
+  missing: (command: string) => new ProcessError('missing', `${command} is not installed`),
+  /** After so many milliseconds. */
+  timeout: (command: string, after: number) =>
+    new ProcessError('timeout', `${command} did not end within ${after / 1000} s`),
+  signal: (command: string, signal: string) =>
+    new ProcessError('signal', `${command} was ended by ${signal}`),
+  output: (command: string, most: number) =>
+    new ProcessError('output', `${command} printed more than ${most} bytes`),
+}
+
 /** A listing of 65,536 counted sources has about 8 MB. */
 export const MAX_OUTPUT = 64 * 1024 * 1024
 
@@ -126,29 +138,26 @@ export function follow(
       fault ??= error
       child.kill('SIGKILL')
     }
-    const timer = setTimeout(
-      () => kill(new ProcessError('timeout', `${command} did not end within ${timeout / 1000} s`)),
-      timeout,
-    )
+    const timer = setTimeout(() => kill(FAULTS.timeout(command, timeout)), timeout)
     for (const stream of ['stdout', 'stderr'] as const) {
       child[stream]?.on('data', (chunk: Buffer) => {
         size += chunk.length
-        if (size > maxOutput)
-          kill(new ProcessError('output', `${command} printed more than ${maxOutput} bytes`))
+        if (size > maxOutput) kill(FAULTS.output(command, maxOutput))
         else output[stream].push(chunk)
       })
     }
     child.on('error', (error: NodeJS.ErrnoException) => {
       clearTimeout(timer)
-      const missing = error.code === 'ENOENT'
       reject(
-        new ProcessError('missing', missing ? `${command} is not installed` : `${command}: ${error.message}`),
+        error.code === 'ENOENT'
+          ? FAULTS.missing(command)
+          : new ProcessError('missing', `${command}: ${error.message}`),
       )
     })
     child.on('close', (code, signal) => {
       clearTimeout(timer)
       if (fault !== null) reject(fault)
-      else if (signal !== null) reject(new ProcessError('signal', `${command} was ended by ${signal}`))
+      else if (signal !== null) reject(FAULTS.signal(command, signal))
       else {
         const text = (chunks: Buffer[]) => Buffer.concat(chunks).toString(encoding)
         resolve({ code: code ?? 1, stdout: text(output.stdout), stderr: text(output.stderr) })

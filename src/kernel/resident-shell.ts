@@ -14,6 +14,7 @@ import type { ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:os'
 import {
+  FAULTS,
   hold,
   launch,
   MAX_OUTPUT,
@@ -126,18 +127,14 @@ class Shell {
       fault ??= error
       this.#kill()
     }
-    const timer = setTimeout(
-      () => kill(new ProcessError('timeout', `${command} did not end within ${timeout / 1000} s`)),
-      timeout,
-    )
+    const timer = setTimeout(() => kill(FAULTS.timeout(command, timeout)), timeout)
     hold(this.#child, true)
     const isClosed = await new Promise<boolean>((resolve) => {
       this.#onEnd = () => resolve(false)
       this.#onChunk = (stream, chunk) => {
         const output = stream === 'stdout' ? stdout : stderr
         output.add(chunk)
-        if (stdout.size + stderr.size > maxOutput)
-          kill(new ProcessError('output', `${command} printed more than ${maxOutput} bytes`))
+        if (stdout.size + stderr.size > maxOutput) kill(FAULTS.output(command, maxOutput))
         else if (stdout.closing !== null && stderr.closing !== null) resolve(true)
       }
       this.#child.stdin?.write(`${token} ${lines}`)
@@ -147,9 +144,8 @@ class Shell {
     if (fault !== null) throw fault
     if (!isClosed) throw new ProcessError('signal', `${command} was ended together with its shell`)
     const code = Number(stdout.closing)
-    if (code === NOT_FOUND && stderr.text('latin1').startsWith(NAME))
-      throw new ProcessError('missing', `${command} is not installed`)
-    if (code > LAST_OF_GIT) throw new ProcessError('signal', `${command} was ended by ${signalOf(code)}`)
+    if (code === NOT_FOUND && stderr.text('latin1').startsWith(NAME)) throw FAULTS.missing(command)
+    if (code > LAST_OF_GIT) throw FAULTS.signal(command, signalOf(code))
     return { code, stdout: stdout.text(encoding), stderr: stderr.text(encoding) }
   }
 
