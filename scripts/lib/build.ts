@@ -5,7 +5,7 @@
 import { chmod, chown, mkdtemp, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { isBuiltin } from 'node:module'
 import { basename, join } from 'node:path'
-import { build, type Plugin } from 'esbuild'
+import { build, type OutputFile, type Plugin } from 'esbuild'
 import { ROOT } from '../../src/root.ts'
 
 const BUILT = join(ROOT, 'built')
@@ -28,35 +28,45 @@ const lazyBuiltins: Plugin = {
   },
 }
 
-const started = new Date()
-const { outputFiles } = await build({
-  absWorkingDir: ROOT,
-  entryPoints: ['src/cli.ts'],
-  outdir: BUILT,
-  write: false,
-  bundle: true,
-  // What subcommands load when they are called stays in files of its own.
-  splitting: true,
-  format: 'esm',
-  platform: 'node',
-  target: 'node24',
-  // It starts a program that lies beside it.
-  external: ['esbuild'],
-  plugins: [lazyBuiltins],
-  logLevel: 'warning',
-})
-// Complete, or not there.
-const fresh = await mkdtemp(join(ROOT, '.built-'))
-// Whoever owns the code, and may read it, owns what is made of it and may read that.
-const { uid, gid, mode } = await stat(join(ROOT, 'src'))
-await chown(fresh, uid, gid)
-await chmod(fresh, mode)
-for (const { path, contents } of outputFiles) {
-  const file = join(fresh, basename(path))
-  await writeFile(file, contents)
-  await chown(file, uid, gid)
+/** The files, at the paths where they are to be; nothing is written. */
+export async function bundle(): Promise<readonly OutputFile[]> {
+  const { outputFiles } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: ['src/cli.ts'],
+    outdir: BUILT,
+    write: false,
+    bundle: true,
+    // What subcommands load when they are called stays in files of its own.
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node24',
+    // It starts a program that lies beside it.
+    external: ['esbuild'],
+    plugins: [lazyBuiltins],
+    logLevel: 'warning',
+  })
+  return outputFiles
 }
-// What is edited meanwhile is younger.
-await utimes(join(fresh, 'cli.js'), started, started)
-await rm(BUILT, { recursive: true, force: true })
-await rename(fresh, BUILT)
+
+/** Complete, or not there. */
+async function place(): Promise<void> {
+  const started = new Date()
+  const files = await bundle()
+  const fresh = await mkdtemp(join(ROOT, '.built-'))
+  // Whoever owns the code, and may read it, owns what is made of it and may read that.
+  const { uid, gid, mode } = await stat(join(ROOT, 'src'))
+  await chown(fresh, uid, gid)
+  await chmod(fresh, mode)
+  for (const { path, contents } of files) {
+    const file = join(fresh, basename(path))
+    await writeFile(file, contents)
+    await chown(file, uid, gid)
+  }
+  // What is edited meanwhile is younger.
+  await utimes(join(fresh, 'cli.js'), started, started)
+  await rm(BUILT, { recursive: true, force: true })
+  await rename(fresh, BUILT)
+}
+
+if (import.meta.main) await place()
