@@ -33,6 +33,7 @@ const LIFETIME = 100
 /** Answers, and bytes of them all. */
 const MOST = 64
 const MOST_BYTES = 4_000_000
+const JSON_TYPE = 'application/json; charset=utf-8'
 /** From so many characters on an answer is kept as bytes. */
 const LONG = 4_096
 
@@ -91,7 +92,7 @@ export function answerAtOnce(kept: KeptAnswers): onRequestHookHandler {
     const { accept = '*/*', 'if-none-match': condition } = request.headers
     const known = request.method === 'GET' && condition === undefined ? kept.find(request.url) : null
     if (known === null || !takesJson(accept)) return done()
-    describe(reply, known)
+    describe(reply, known).header('content-type', JSON_TYPE).header('content-length', known.length)
     reply.hijack()
     reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders).end(known.body)
   }
@@ -106,12 +107,11 @@ export function sendKept(
 ): FastifyReply {
   const answer = kept.get(url, make)
   describe(reply, answer)
-  if (headers['if-none-match'] === undefined || !namesOne(headers['if-none-match'], answer.etag))
-    return reply.send(answer.body)
-  return reply.removeHeader('content-type').removeHeader('content-length').code(304).send()
+  if (headers['if-none-match'] !== undefined && namesOne(headers['if-none-match'], answer.etag))
+    return reply.code(304).send()
+  return reply.header('content-type', JSON_TYPE).send(answer.body)
 }
 
-function describe(reply: FastifyReply, { etag, length }: KeptAnswer): void {
-  reply.header('etag', etag).header('cache-control', 'no-cache')
-  reply.header('content-type', 'application/json; charset=utf-8').header('content-length', length)
+function describe(reply: FastifyReply, { etag }: KeptAnswer): FastifyReply {
+  return reply.header('etag', etag).header('cache-control', 'no-cache')
 }
