@@ -1,4 +1,5 @@
 /** One entry of `subscribers:`: what it knows, and how it is kept up to date. */
+import { setImmediate } from 'node:timers/promises'
 import type { SubscriberSource } from '../config/subscribers.ts'
 import type { Prefix } from '../policy/prefix.ts'
 import { type Holding, Holdings } from './holdings.ts'
@@ -98,7 +99,6 @@ export class Source {
 
   /** Forgets what ended before the time (seconds since the epoch). Not while it looks. */
   async forget(before: number): Promise<void> {
-    const { setImmediate } = await import('node:timers/promises')
     const work = this.#holdings.without(before)
     for (let step = work.next(); ; step = work.next()) {
       if (step.done === true) {
