@@ -20,7 +20,7 @@ const PHASES: readonly (readonly [RegExp, string])[] = [
   [/\/node_modules\/yaml\/|\/src\/policy\/[a-z-]*yaml[a-z-]*\.ts$/, 'parse YAML'],
   [/\/src\/policy\/(document|shape|formats|excerpt)\.ts$/, 'check each document'],
   [/\/src\/policy\//, 'hold documents against each other'],
-  [/\/src\/compile\/nft-script\.ts$/, 'render the script'],
+  [/\/src\/compile\/nft\//, 'render the script'],
   [/\/src\/compile\//, 'compile'],
 ]
 

@@ -3,7 +3,7 @@
  * replacement will do, counters and tracked sources outlive it. What a rate has left is the kernel's secret; a source
  * with a rate starts with a full one.
  */
-import { mark, TABLE, TOTALS_SET } from './nft-script.ts'
+import { mark, TABLE, TOTALS_SET } from './nft/names.ts'
 import type { Ruleset } from './ruleset.ts'
 
 export interface Counter {

@@ -1,6 +1,6 @@
 /**
  * The compiled form of all documents: plain objects that say what the table holds, in the terms of this firewall.
- * How nft spells it is the business of `nft-script.ts` alone.
+ * How nft spells it is the business of the folder `nft` alone.
  *
  * A ruleset is a pure function of the model and the gateway's options. It has no relative times in it, so the same
  * documents give the same ruleset whenever it is compiled, and two rulesets can be compared.

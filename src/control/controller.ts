@@ -2,7 +2,7 @@
  * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
  * wait for each other; readers see the model that is in force.
  */
-import { digestOf } from '../compile/nft-script.ts'
+import { digestOf } from '../compile/nft/digest.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { documentChanges } from '../plan/document-changes.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'

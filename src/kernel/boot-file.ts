@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type AppliedLog, firstOf } from '../compile/applied-log.ts'
-import type { DeltaScript } from '../compile/nft-script.ts'
+import type { DeltaScript } from '../compile/nft/delta-script.ts'
 import { writeFileAtomically } from './atomic-file.ts'
 
 export const BOOT_FILE = 'ruleset.nft'

@@ -7,7 +7,10 @@ import { join } from 'node:path'
 import { type AppliedLog, firstOf } from '../compile/applied-log.ts'
 import { difference, sizeOf } from '../compile/delta.ts'
 import { countElements } from '../compile/lookup-tables.ts'
-import { digestOf, renderChains, renderDelta, renderReplacement, TABLE } from '../compile/nft-script.ts'
+import { renderChains, renderDelta } from '../compile/nft/delta-script.ts'
+import { digestOf } from '../compile/nft/digest.ts'
+import { TABLE } from '../compile/nft/names.ts'
+import { renderReplacement } from '../compile/nft/replacement.ts'
 import {
   type LearnedElement,
   type Remembered,

@@ -2,7 +2,7 @@
  * What nf_tables tells of changes, decoded: netlink(7) messages as the kernel sends them to everybody who listens
  * (linux/netfilter/nf_tables.h). Each transaction is a run of messages and a closing one that names the process.
  */
-import { TABLE } from '../compile/nft-script.ts'
+import { TABLE } from '../compile/nft/names.ts'
 
 /** One transaction that touched our table. */
 export interface TableChange {

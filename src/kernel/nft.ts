@@ -1,6 +1,6 @@
 /** The only place that starts `nft`. */
 import type { AppliedLog } from '../compile/applied-log.ts'
-import { APPLIED_MAP, ERA, TABLE, TOTALS_SET } from '../compile/nft-script.ts'
+import { APPLIED_MAP, ERA, TABLE, TOTALS_SET } from '../compile/nft/names.ts'
 import type { Counter, LearnedElement } from '../compile/remembered.ts'
 import { KernelError } from './kernel-error.ts'
 import { LockedError } from './lock.ts'

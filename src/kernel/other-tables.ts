@@ -6,7 +6,7 @@
  * and of those not the ones for mail that comes in; what cannot be understood is passed over: this warns, and a
  * warning that is always there is read by nobody. What others *accept* is of no interest: it does not pass our table.
  */
-import { TABLE } from '../compile/nft-script.ts'
+import { TABLE } from '../compile/nft/names.ts'
 import type { CompileOptions } from '../compile/options.ts'
 
 export interface Interference {

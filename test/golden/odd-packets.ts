@@ -25,7 +25,7 @@ export interface OddPacket {
   /** One packet, or the fragments of one, in their order. */
   readonly packets: readonly Buffer[]
   /**
-   * Whether it is an attempt, which is a SYN without ACK, RST or FIN (`FIRST` in compile/nft-script.ts). Where fragments
+   * Whether it is an attempt, which is a SYN without ACK, RST or FIN (`FIRST` in compile/nft/rule.ts). Where fragments
    * are not put together, the first of them must hold the flags.
    */
   readonly attempt: boolean

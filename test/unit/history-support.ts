@@ -1,7 +1,7 @@
 /** A policy directory in git with all that changes it, but the kernel: that agrees to everything. */
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { digestOf } from '../../src/compile/nft-script.ts'
+import { digestOf } from '../../src/compile/nft/digest.ts'
 import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { buildPolicies, type PoliciesConfig } from '../../src/config/policies.ts'
