@@ -40,7 +40,11 @@ export class LookupTables {
     }
   }
 
-  /** Sorted: longest source first, then longest destination; a look-up in this order finds the longest match. */
+  /**
+   * In the order in which to look them up. Maps: the longest source first, then the longest destination, so that the
+   * longest match decides. Sets: the shortest first, as whatever is found leads to the same place, and a short prefix
+   * holds the most addresses and its table the fewest elements.
+   */
   finish(): LookupTable[] {
     const tables = [...this.#buckets].map(([name, { key, parts }]) => ({
       name,
@@ -49,11 +53,12 @@ export class LookupTables {
       isMap: this.#isMap,
       parts,
     }))
+    const sign = this.#isMap ? -1 : 1
     return tables.sort(
       (a, b) =>
         a.key.family - b.key.family ||
-        (b.key.source ?? -1) - (a.key.source ?? -1) ||
-        (b.key.destination ?? -1) - (a.key.destination ?? -1),
+        sign * ((a.key.source ?? -1) - (b.key.source ?? -1)) ||
+        sign * ((a.key.destination ?? -1) - (b.key.destination ?? -1)),
     )
   }
 }

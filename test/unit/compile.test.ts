@@ -69,20 +69,31 @@ const rulesetOf = (more: Partial<Model>, with_: Partial<CompileOptions> = {}) =>
   compile(model(more), options(with_))
 
 t.test('tables', async (t) => {
-  t.test('one for each length, longest first, keys sorted and distinct', async (t) => {
-    const tables = new LookupTables('x')
-    tables.add(prefixes('10.0.0.0/8', '192.0.2.0/24', '10.1.0.0/16', '9.0.0.0/8', '10.0.0.0/8'), null)
-    tables.add(prefixes('2001:db8::/32', '9.0.0.0/8'), null)
-    t.same(
-      tables.finish().map((table) => [table.name, [...flatten(table).keys]]),
-      [
-        ['x4-24', [0xc0000200]],
-        ['x4-16', [0x0a010000]],
+  t.test(
+    'one for each length, keys sorted and distinct; of maps the longest first, of sets the shortest',
+    async (t) => {
+      const some = prefixes('10.0.0.0/8', '192.0.2.0/24', '10.1.0.0/16', '9.0.0.0/8', '10.0.0.0/8')
+      const others = prefixes('2001:db8::/32', '9.0.0.0/8')
+      const ofFour = [
         ['x4-8', [0x09000000, 0x0a000000]],
-        ['x6-32', [0x20010db8000000000000000000000000n]],
-      ],
-    )
-  })
+        ['x4-16', [0x0a010000]],
+        ['x4-24', [0xc0000200]],
+      ]
+      const ofSix = ['x6-32', [0x20010db8000000000000000000000000n]]
+      for (const [target, expected] of [
+        [null, [...ofFour, ofSix]],
+        ['there', [...ofFour.toReversed(), ofSix]],
+      ] as const) {
+        const tables = new LookupTables('x')
+        tables.add(some, null, target)
+        tables.add(others, null, target)
+        t.same(
+          tables.finish().map((table) => [table.name, [...flatten(table).keys]]),
+          expected,
+        )
+      }
+    },
+  )
 
   t.test('pairs keep their halves, and unlike families make none', async (t) => {
     const tables = new LookupTables('x')
