@@ -3,6 +3,7 @@
  * from them incidents, losses and drift.
  */
 import { randomUUID } from 'node:crypto'
+import { setTimeout as wait } from 'node:timers/promises'
 import { Detector } from '../detect/detector.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import {
@@ -93,6 +94,9 @@ const PEACE = 120_000
 /** So many drifts without peace in between are a fight. */
 const CONTESTED = 3
 
+/** Milliseconds in which a change that is seen already is heard of, too. */
+const HEARSAY = 50
+
 /** Milliseconds after a guard has changed our table in which we hear of it. */
 const GUARDED = 5_000
 
@@ -115,6 +119,8 @@ export class Monitor {
   #guarded = Number.NEGATIVE_INFINITY
   #heardOfGuard = Number.NEGATIVE_INFINITY
   #drift = 0
+  /** What was heard of, and waits until whoever works on the rules is done. */
+  #heard: ForeignChange | null = null
   /** Why the kernel could not be asked, as it was told last; empty when it could. */
   #complaint = ''
   #told = 0
@@ -241,7 +247,9 @@ export class Monitor {
   /** A guard that took a change back is no drift: the controller, asked first, knows of it. Once, for each guard. */
   async #hearOf(change: ForeignChange): Promise<void> {
     const { controller } = this.#options
+    this.#heard ??= change
     await controller.exclusively(async () => {})
+    if (this.#heard === change) this.#heard = null
     if (this.#timer === null) return
     const { lastGuarded } = controller
     if (change.damage === 'everything' && lastGuarded > this.#heardOfGuard) {
@@ -280,7 +288,11 @@ export class Monitor {
           this.#loss.update(this.#totals.attempts(), this.#told)
           this.detector.countedInAll(this.#totals.attemptsByPolicy())
         }
-        if (!isSame) this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', null)
+        if (!isSame) {
+          // Seen before it was heard of: who did it is told any moment.
+          if (this.#healTimer === null) await wait(HEARSAY)
+          this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', this.#heard)
+        }
         if (this.#healTimer === null) this.#complaint = ''
       } catch (error) {
         this.#inSync = false

@@ -81,22 +81,25 @@ t.test('what was changed while nobody listened', async (t) => {
   const service = await g.start()
   const era = await eraOf(g)
   const listener = () => childOf(service.pid ?? 0, 'socat')
-  const deaf = async () => {
-    process.kill((await until('socat', listener)) as number, 'SIGKILL')
-    await until('its end', async () => (await listener()) === null)
+  /** From its stop to its end socat passes nothing on, and what it had still to read goes with it. */
+  const deaf = async (meanwhile: () => Promise<unknown>) => {
+    const pid = await until('socat', listener)
+    process.kill(pid, 'SIGSTOP')
+    await until('its stop', async () => /\) T /.test(await readFile(`/proc/${pid}/stat`, 'utf8')))
+    await meanwhile()
+    process.kill(pid, 'SIGKILL')
+    await until('another socat', async () => ![pid, null].includes(await listener()))
   }
 
   t.test('nothing: the table is left alone', async (t) => {
-    await deaf()
-    await until('socat again', listener)
+    await deaf(async () => {})
     await sleep(600)
     t.equal(await eraOf(g), era)
     t.same(await statusOf(g), { ...(await statusOf(g)), in_sync: true, drift: 0 })
   })
 
   t.test('a rule: the table is written anew', async (t) => {
-    await deaf()
-    await g.nft('flush', 'chain', 'inet', 'egress25', 'forward')
+    await deaf(() => g.nft('flush', 'chain', 'inet', 'egress25', 'forward'))
     await until('the rule', async () => (await rulesOf(g)).includes('dport 25'))
     t.not(await eraOf(g), era)
     t.equal(await g.client.connect(BOT), 'reset')
