@@ -52,10 +52,11 @@ function receive({ port, secret }: { port: number; secret: string }): Promise<vo
   const server = createServer(async (request, response) => {
     const body = await read(request)
     const fault = signatureFault(request, body, secret)
+    const key = String(request.headers['idempotency-key'] ?? '')
+    // Before the answer: what whoever delivers does then comes after it.
+    tell('delivery', { at: Date.now(), fault, key, body: body.toString() } satisfies Delivery)
     response.statusCode = fault === null ? 204 : 401
     response.end()
-    const key = String(request.headers['idempotency-key'] ?? '')
-    tell('delivery', { at: Date.now(), fault, key, body: body.toString() } satisfies Delivery)
   })
   return new Promise((resolve, reject) => {
     server.once('error', reject)

@@ -72,24 +72,33 @@ t.test('killed at any moment: the kernel and the boot file hold the old rules or
   await Promise.all([1, 2].map((half) => killApplies(t, rulesets, Math.ceil(RUNS * 25), SEED + half)))
 })
 
-/** Of listings that are made again. */
-const MOST_TRIES = 10
-
 /**
- * Whoever lists while rules change begins anew in the middle, and nft 1.0.6 keeps what it had read: the rules of some chains
- * twice. Such a listing shows what never was.
+ * Runs something while nothing that was started together with a process goes on: whoever lists while rules change begins
+ * anew in the middle, and nft 1.0.6 keeps what it had read, so that it shows what never was.
  */
-function isTorn(listing: string): boolean {
-  const chains = [...listing.matchAll(/^\tchain .*?\{\n(.*?)^\t\}/gms)].map(([, rules = '']) =>
-    rules.split('\n').filter((line) => line !== '' && !/^\t\ttype /.test(line)),
+async function heldStill<T>(leader: ChildProcess, work: () => Promise<T>): Promise<T> {
+  const group = -(leader.pid ?? 0)
+  sendSignal(group, 'SIGSTOP')
+  await until('the stop of all of it', async () =>
+    (await statesOf(group)).every((state) => /[TZ]/.test(state)),
   )
-  return chains.some((rules) => {
-    const half = rules.slice(rules.length / 2)
-    return (
-      half.length > 0 &&
-      half.join() === rules.slice(0, half.length).join() &&
-      half.length * 2 === rules.length
-    )
+  try {
+    return await work()
+  } finally {
+    sendSignal(group, 'SIGCONT')
+  }
+}
+
+/** The states of the processes of a group, as proc(5) names them. */
+async function statesOf(group: number): Promise<string[]> {
+  const stats = await Promise.all(
+    (await readdir('/proc'))
+      .filter((name) => /^\d+$/.test(name))
+      .map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')),
+  )
+  return stats.flatMap((stat) => {
+    const [, state = '', ofGroup] = /\) (\w) \d+ (\d+) /.exec(stat) ?? []
+    return Number(ofGroup) === -group ? [state] : []
   })
 }
 
@@ -128,12 +137,7 @@ async function killApplies(
   const run: ProcessRunner = (argv, options) =>
     runProcess(['ip', 'netns', 'exec', lab.gateway, ...argv], options)
   const nft = (...args: string[]) => lab.exec(lab.gateway, ['nft', ...args])
-  const table = async () => {
-    for (let tries = 1; ; tries++) {
-      const { stdout } = await nft('-s', 'list', 'table', ...TABLE)
-      if (tries === MOST_TRIES || !isTorn(stdout)) return JSON.stringify(normalListing(stdout))
-    }
-  }
+  const table = async () => JSON.stringify(normalListing((await nft('-s', 'list', 'table', ...TABLE)).stdout))
   /** As the next program does it that knows nothing of what was before. */
   const apply = (which: 0 | 1) => new Enforcer(openNft(run), state).apply(rulesets[which])
 
@@ -157,7 +161,7 @@ async function killApplies(
       await sleep(random() * 5)
       if (victim === null) return void wrong('whoever applies has given up', {})
       sendSignal(victim, 'SIGKILL')
-      const at = await table()
+      const at = await heldStill(worker, table)
       if (!known.has(at)) return void wrong('without its nft, the kernel holds neither', { table: at })
       kills++
     }

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { sendSignal } from '../../scripts/lab/process.ts'
 import { type Gateway, gateway, ROOT, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
@@ -110,12 +111,12 @@ t.test('metrics', async (t) => {
 
   t.test('readiness', async (t) => {
     t.equal((await g.ask('GET', '/readyz')).status, 200)
-    const pids = await childrenOf(service.pid ?? 0)
-    for (const pid of pids) {
-      if ((await readFile(`/proc/${pid}/cmdline`, 'utf8')).startsWith('tcpdump\0'))
-        process.kill(Number(pid), 'SIGKILL')
-    }
     const answer = await until('no', async () => {
+      // Again and again: it may be back before it was asked for.
+      for (const pid of await childrenOf(service.pid ?? 0)) {
+        const line = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+        if (line.startsWith('tcpdump\0')) sendSignal(Number(pid), 'SIGKILL')
+      }
       const { status, text } = await g.ask('GET', '/readyz')
       return status === 503 && text
     })

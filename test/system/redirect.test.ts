@@ -14,12 +14,10 @@ import type { Model } from '../../src/policy/model.ts'
 import { type Prefix, parseAddress } from '../../src/policy/prefix.ts'
 import { RunningTotals } from '../../src/watch/totals.ts'
 
-const NOW = Date.now()
-const soon = (seconds: number) => new Date(Math.ceil(NOW / 1000) * 1000 + seconds * 1000).toISOString()
-
 const SUBSCRIBERS = ['100.64.0.0/10', '100.200.0.0/16', '10.0.0.0/8', '2001:db8:100::/40']
 
-const POLICIES = `kind: policy
+/** One exemption ends soon. */
+const policiesUntil = (end: number) => `kind: policy
 name: diverted
 networks: [100.64.0.0/10, "2001:db8:100::/40", ${gatewayAddress.ipv4}]
 action: redirect
@@ -63,32 +61,34 @@ rate: 2/day
 kind: exemption
 name: brief
 sources: [100.64.12.9, "2001:db8:100::9"]
-expires: ${soon(8)}
+expires: ${new Date(end).toISOString()}
 `
 
-async function policies(): Promise<Model> {
+async function policies(end: number): Promise<Model> {
   // Laid over a folder that has none of its own.
   const { model, diagnostics } = await loadPolicies(import.meta.dirname, {
-    now: NOW,
-    overlay: new Map([['p.yaml', POLICIES]]),
+    now: Date.now(),
+    overlay: new Map([['p.yaml', policiesUntil(end)]]),
   })
   if (model === null) throw new Error(JSON.stringify(diagnostics))
   return model
 }
 
 t.test('redirect', async (t) => {
-  const model = await policies()
   const lab = await openLab({ subscriberPrefixes: SUBSCRIBERS })
   t.teardown(() => lab.close())
   const inGateway: ProcessRunner = (argv, options) =>
     runProcess(['ip', 'netns', 'exec', lab.gateway, ...argv], options)
   const enforcer = new Enforcer(openNft(inGateway), null)
-  const ruleset = compile(model, DEFAULT_COMPILE_OPTIONS)
-  await enforcer.apply(ruleset)
   const internet = await lab.probe(lab.internet)
   const relays = await lab.probe(lab.relays)
   for (const side of [internet, relays]) await side.listen([25, 26, 465, 587], { echo: true })
   const client = await lab.client()
+  // From here on there are so many seconds for what happens before its end.
+  const end = (Math.ceil(Date.now() / 1_000) + 10) * 1_000
+  const model = await policies(end)
+  const ruleset = compile(model, DEFAULT_COMPILE_OPTIONS)
+  await enforcer.apply(ruleset)
 
   /** Where a connection ends up: at its destination, at which address of a relay, or how it fails. */
   const trace = async (from: string, to: string, port = 25, by: Probe = client): Promise<string> => {
@@ -126,7 +126,7 @@ t.test('redirect', async (t) => {
       t.equal(await trace('100.64.12.7', '203.0.113.9'), 'connected 203.0.113.9')
       t.equal(await attempts('diverted', 'redirect'), 2)
       t.equal(await attempts('diverted', 'block'), 0)
-      await new Promise((resolve) => setTimeout(resolve, Date.parse(soon(8)) - Date.now() + 50))
+      await new Promise((resolve) => setTimeout(resolve, end - Date.now() + 50))
       t.equal(await trace('100.64.12.9', '203.0.113.9'), 'connected relay 192.0.2.25')
       t.equal(await trace('2001:db8:100::9', '2001:db8:ffff::9'), 'connected relay 2001:db8::25')
     },

@@ -309,7 +309,7 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
 
   t.test('a database that cannot be written costs no attempt, no verdict and no listening', async (t) => {
     const { DatabaseSync } = await import('node:sqlite')
-    const other = new DatabaseSync(join(g.directory, 'state/egress25.db'))
+    const other = new DatabaseSync(join(g.directory, 'state/egress25.db'), { timeout: PATIENCE })
     other.exec('BEGIN IMMEDIATE')
     t.teardown(() => other.close())
     t.same(
@@ -370,7 +370,7 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
   })
 
   t.test('tcpdump dies: attempts are counted, the loss is told, and it comes back', async (t) => {
-    const lostBefore = ((await g.get('/v1/status'))['events'] as { lost: number }).lost
+    const before = await settled(g)
     const { stdout } = await g.lab.exec(g.lab.gateway, ['ip', 'netns', 'pids', g.lab.gateway])
     const ours: number[] = []
     for (const pid of stdout.trim().split('\n')) {
@@ -378,16 +378,19 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
       if (line.startsWith('tcpdump\0')) ours.push(Number(pid))
     }
     t.equal(ours.length, 1)
+    // Held meanwhile, it cannot start the next one before all of them have come.
+    service.kill('SIGSTOP')
     for (const pid of ours) process.kill(pid, 'SIGKILL')
     t.same(
       await client.connectAll(Array.from({ length: 7 }, () => toMx('100.64.5.5', '203.0.113.9'))),
       Array(7).fill('reset'),
     )
-    const lost = await until('the loss', async () => {
-      const { events } = (await g.get('/v1/status')) as { events: { lost: number; listening: boolean } }
-      return events.listening && events.lost - lostBefore > 0 && events.lost - lostBefore
+    service.kill('SIGCONT')
+    const { events } = await until('the loss', async () => {
+      const found = await settled(g)
+      return found.attempts.total === before.attempts.total + 7 && found.events.listening && found
     })
-    t.equal(lost, 7)
+    t.equal(events.lost - before.events.lost, 7)
   })
 
   t.test(

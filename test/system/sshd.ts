@@ -1,8 +1,9 @@
 /** A real sshd(8) in the gateway's namespace, of the package openssh-server: unpacked, because installed it would be started. */
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Test } from 'tap'
 import type { Lab } from '../../scripts/lab/lab.ts'
 import { until } from './gateway.ts'
 
@@ -19,7 +20,7 @@ const PORT = 2222
 const BANNER = 'SSH-2.0'
 
 /** Lets in who has the key that is made with it, or the key that another one lets in. */
-export async function startSshd(lab: Lab, folder: string, like?: Sshd): Promise<Sshd> {
+export async function startSshd(test: Test, lab: Lab, folder: string, like?: Sshd): Promise<Sshd> {
   const packages = ['openssh-server', 'libwrap0']
   const unpacked = new URL('../../scripts/lib/unpacked', import.meta.url).pathname
   const root = execFileSync(unpacked, packages, { encoding: 'utf8' }).trim()
@@ -54,9 +55,11 @@ export async function startSshd(lab: Lab, folder: string, like?: Sshd): Promise<
   )
   const script = `mount --bind ${file('passwd')} /etc/passwd && mkdir -p /run/sshd && chmod 755 /run/sshd
 exec env LD_LIBRARY_PATH=$(echo ${root}/lib/*-linux-gnu ${root}/usr/lib/*-linux-gnu | tr ' ' :) \\
-  ${root}/usr/sbin/sshd -D -e -f ${file('sshd_config')}`
-  const child = lab.spawn(lab.gateway, ['unshare', '--mount', 'sh', '-c', script], {
-    stdio: ['ignore', 'ignore', 'inherit'],
+  ${root}/usr/sbin/sshd -D -E ${file('log')} -f ${file('sshd_config')}`
+  const child = lab.spawn(lab.gateway, ['unshare', '--mount', 'sh', '-c', script], { stdio: 'ignore' })
+  // It says a lot, of which somebody wants to know when a test failed.
+  test.teardown(() => {
+    if (!test.passing()) process.stderr.write(readFileSync(file('log')))
   })
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
   await until('sshd', async () => {

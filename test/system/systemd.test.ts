@@ -397,6 +397,7 @@ t.test('on a machine that runs systemd', async (t) => {
     const told: string[] = []
     await http.receive(7099, SECRET, ({ body }) => told.push(JSON.parse(body).event))
     await machine.mustRun(['egress25', 'alerts', 'test', 'noc'])
+    await until('the message', async () => told.length > 0)
     t.same(told, ['test'], 'signed with a credential that only root can read')
     await machine.mustRun(['rm', '/etc/egress25/policies/exemptions/acme.yaml'])
     await machine.mustRun(['systemctl', 'reload', 'egress25'])
@@ -426,7 +427,7 @@ t.test('on a machine that runs systemd', async (t) => {
   t.test('an unconfirmed change is taken back, whatever becomes of the service', async (t) => {
     const mx = { ...BLOCKED, from: '100.64.9.9' }
     const change = '/etc/egress25/policies/opened.yaml'
-    const apply = ['egress25', 'apply', '--confirm', '5s']
+    const apply = ['egress25', 'apply', '--confirm', '8s']
     const stop = ['systemctl', 'stop', 'egress25']
     for (const [begin, end] of [
       [apply, ['systemctl', 'kill', '--signal', 'KILL', 'egress25']],
