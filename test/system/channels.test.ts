@@ -12,10 +12,10 @@ import type { Message } from '../../src/alerts/message.ts'
 import { openChannels } from '../../src/alerts/open-channels.ts'
 import { parseConfig } from '../../src/config.ts'
 import { DIGEST, GATEWAY, HOSTILE, hostileMessage, incidentMessage, OTHERS } from '../unit/alert-samples.ts'
+import { freePort } from '../unit/support.ts'
 import { bodyFault } from '../unit/webhook-schema.ts'
 import {
   eventually,
-  freePort,
   makeFolder,
   SERVER_NAME,
   startAlertmanager,

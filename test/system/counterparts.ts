@@ -4,13 +4,13 @@
  * the test, and on ports of 127.0.0.1 that were free: nothing of the machine is touched, and nothing outlives the test.
  */
 import { execFileSync } from 'node:child_process'
-import { createSocket } from 'node:dgram'
 import { chmod, chown, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { mustRun, start, stop } from '../../scripts/lab/process.ts'
+import { freePort } from '../unit/support.ts'
 
 const ROOT = execFileSync(new URL('../../scripts/lib/counterparts', import.meta.url).pathname, {
   encoding: 'utf8',
@@ -57,23 +57,6 @@ export async function makeFolder(test: Test): Promise<string> {
     ...['-addext', `subjectAltName=DNS:${SERVER_NAME},IP:127.0.0.1`],
   ])
   return folder
-}
-
-/** A TCP port of 127.0.0.1 that nobody has. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
-async function freeUdpPort(): Promise<number> {
-  const socket = createSocket('udp4')
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve))
-  const { port } = socket.address()
-  await new Promise<void>((resolve) => socket.close(resolve))
-  return port
 }
 
 /** Waits until the condition gives something; what it throws is not yet. */
@@ -252,7 +235,7 @@ export interface LogServer extends Counterpart {
 /** rsyslog, which takes messages over UDP, TCP and TLS, and takes them apart. */
 export async function startRsyslog(test: Test): Promise<LogServer> {
   const folder = await makeFolder(test)
-  const ports = { udp: await freeUdpPort(), tcp: await freePort(), tls: await freePort() }
+  const ports = { udp: await freePort(), tcp: await freePort(), tls: await freePort() }
   const properties = {
     ...{
       facility: 'syslogfacility-text',

@@ -232,7 +232,7 @@ async function clear(): Promise<void> {
 
 async function gateway(argv: readonly [string, ...string[]], input?: string): Promise<string> {
   const { code, stdout, stderr } = await field.inGateway(argv, {
-    timeout: 10_000,
+    timeout: 60_000,
     ...(input === undefined ? {} : { input }),
   })
   if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr}`)

@@ -206,7 +206,7 @@ for (const [first, second] of [
     }
     t.equal(sourcesAfter.length, 3)
 
-    const end = Math.ceil(Date.now() / 1000 + 4) * 1000
+    const end = Math.ceil(Date.now() / 1000 + 8) * 1000
     const expires = new Date(end).toISOString().replace('.000', '')
     t.equal(
       (await enforcer.apply(await rulesetOf(POOL + exemption(FRIEND, `expires: ${expires}\n`)))).how,
@@ -285,7 +285,7 @@ t.test(`a service with nft ${versionOf(OTHER)}`, async (t) => {
 
   t.test('a change that nobody confirms is taken back by its guard', async (t) => {
     await writeFile(join(g.directory, 'policies/late.yaml'), exemption('100.64.5.5'))
-    t.equal((await g.egress25('apply', '--confirm', '5s')).code, 0)
+    t.equal((await g.egress25('apply', '--confirm', '10s')).code, 0)
     t.equal(await g.client.connect(packet('100.64.5.5')), 'connected')
     await g.stop(service, 'SIGKILL')
     const closed = async () => (await g.client.connect(packet('100.64.5.5'))) === 'reset'

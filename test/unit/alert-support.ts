@@ -1,6 +1,5 @@
 /** What tests of alerts need: incidents, a channel's configuration, a service's alerts over a real database, receivers. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Alerts } from '../../src/alerts/alerts.ts'
@@ -12,6 +11,7 @@ import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import { inTransaction, openDatabase, openRelaxed } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
 import type { Subscriber } from '../../src/subscribers/subscriber.ts'
+import { freePort } from './support.ts'
 import { bodyFault } from './webhook-schema.ts'
 
 export const NOW = Date.parse('2026-06-01T12:00:00Z')
@@ -139,8 +139,10 @@ export interface Receiver {
 export async function receiver(
   test: Test,
   answer: (request: IncomingMessage, response: ServerResponse, nth: number) => void,
-  port = 0,
+  givenPort?: number,
 ): Promise<Receiver> {
+  // One that it can have again after it was away.
+  const port = givenPort ?? (await freePort())
   const received: Receiver['received'] = []
   const server = createServer((request, response) => {
     let body = ''
@@ -154,15 +156,17 @@ export async function receiver(
       answer(request, response, received.length)
     })
   })
-  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, '127.0.0.1', resolve)
+  })
   const close = () =>
     new Promise<void>((resolve) => {
       server.close(() => resolve())
       server.closeAllConnections()
     })
   test.teardown(close)
-  const { port: bound } = server.address() as AddressInfo
-  return { url: `http://127.0.0.1:${bound}/hook`, port: bound, received, close }
+  return { url: `http://127.0.0.1:${port}/hook`, port, received, close }
 }
 
 /** Waits for a condition; the machine may be slow. */

@@ -143,13 +143,13 @@ t.test('who does not read is cut after some signs of life; who reads is not', as
     t.teardown(() => socket.destroy())
     socket.write('GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n')
   }
-  await wait(100)
+  while (deaf.bytesRead === 0 || eager.bytesRead === 0) await wait(5)
   deaf.pause()
   const isOver = (socket: Socket) => theirs.get(socket)?.destroyed === true
   const words = 'x'.repeat(20_000)
-  for (let sign = 0; sign < 100 && !isOver(deaf); sign++) {
-    for (let event = 0; event < 20; event++) events.publish('apply', { words })
-    await wait(20)
+  for (let sign = 0, sent = 0; sign < 100 && !isOver(deaf); sign++) {
+    for (let event = 0; event < 20; event++, sent += words.length) events.publish('apply', { words })
+    while (eager.bytesRead < sent && !isOver(eager)) await wait(5)
     mock.timers.tick(15_000)
   }
   t.ok(isOver(deaf))

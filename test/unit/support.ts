@@ -1,6 +1,8 @@
 /** What tests of the command and of policy directories need: files that go with the test, and programs run to their end. */
 import { spawn } from 'node:child_process'
+import { createSocket } from 'node:dgram'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
@@ -53,5 +55,30 @@ export function run(
     })
     child.on('error', reject)
     child.on('close', (code) => resolve({ code, out, err }))
+  })
+}
+
+/** Ports that the kernel gives to no connection by itself (from 32768), so that what is free stays free until it is used. */
+const PORTS = { first: 20_000, count: 12_000 }
+
+/** A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count)
+    if ((await hasNobody(port, 'tcp')) && (await hasNobody(port, 'udp'))) return port
+  }
+}
+
+function hasNobody(port: number, protocol: 'tcp' | 'udp'): Promise<boolean> {
+  return new Promise((resolve) => {
+    const taken = () => resolve(false)
+    const free = () => resolve(true)
+    if (protocol === 'tcp') {
+      const server = createServer().once('error', taken)
+      server.listen(port, '127.0.0.1', () => server.close(free))
+    } else {
+      const socket = createSocket('udp4').once('error', taken)
+      socket.bind(port, '127.0.0.1', () => socket.close(free))
+    }
   })
 }

@@ -1,22 +1,14 @@
 /** Policies that are pulled from, and pushed to, a real git server: neither side is lost, and nothing unsound comes in. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { ALICE, type Desk, git, openDesk, POLICIES } from './history-support.ts'
-import { directory, run } from './support.ts'
+import { directory, freePort, run } from './support.ts'
 
 const RESIDENTIAL = POLICIES['policies/residential.yaml']
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** git-daemon(1) on loopback with one repository; answers its URL and a clone for somebody who works on it. */
 async function gitServer(t: Test): Promise<{ url: string; clone: string; bare: string }> {
