@@ -21,6 +21,7 @@
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../policy/model.ts'
 import { formatPrefix, truncate } from '../policy/prefix.ts'
 import type { Attempt } from '../watch/attempt.ts'
+import type { StandOf } from './account.ts'
 import type { Case } from './case.ts'
 import { CaseBook } from './case-book.ts'
 import type { Baseline } from './exempt-host.ts'
@@ -28,7 +29,8 @@ import { ExemptHosts } from './exempt-hosts.ts'
 import { Floods } from './floods.ts'
 import { INCIDENT_KINDS, type Incident, type IncidentEvent, type IncidentKind } from './incident.ts'
 import type { Local } from './local.ts'
-import { Machines, memory, type StandOf } from './machines.ts'
+import { memory } from './machine.ts'
+import { Machines } from './machines.ts'
 
 export interface DetectorOptions {
   /** The thresholds of a policy by name; null when there is no such policy (any more). */

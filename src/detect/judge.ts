@@ -21,6 +21,8 @@ const AGAIN_AND_AGAIN = 3
 const LONG_RUN = 3
 /** Milliseconds after which what still goes on is no passing fault. */
 const HOURS = 7_200_000
+/** Milliseconds between two readings of the kernel's counters. */
+const MINUTE = 60_000
 
 /** null: nothing that is worth a word. The first rule that applies speaks. */
 export function judge(traits: Traits, thresholds: Thresholds): Judgement | null {
@@ -104,6 +106,37 @@ function misconfigured(
     }
   }
   return null
+}
+
+/**
+ * What only the kernel's counter says: so many attempts within a minute, of so many in all that it has counted of the
+ * machine, are too many for anything but malware. `destinations` are those that were told.
+ */
+export function judgeByCount(
+  attempts: number,
+  counted: number,
+  destinations: number,
+  { spamBot }: Thresholds,
+): Judgement {
+  return {
+    kind: 'spam-bot',
+    confidence: 'likely',
+    evidence: {
+      rule: 'count',
+      window: MINUTE,
+      attempts,
+      connections: Math.min(attempts, counted),
+      destinations,
+      sources: 1,
+      limits: { attempts: manyByCount(spamBot) },
+      usual: null,
+    },
+  }
+}
+
+/** So many attempts within a minute speak for themselves. */
+export function manyByCount({ connections, attempts }: Thresholds['spamBot']): number {
+  return Math.max(connections, attempts)
 }
 
 function confidence(beyondDoubt: boolean): Confidence {

@@ -1,0 +1,98 @@
+/**
+ * Machines that are watched closely, in bounded memory. Of this machine's own attempts the kernel tells the user: on a shared
+ * host each user is a machine, and judged apart. What the kernel counts, it counts by address: of that, the host itself
+ * has what was told of none of its users.
+ */
+import type { Thresholds } from '../policy/model.ts'
+import type { Attempt } from '../watch/attempt.ts'
+import type { StandOf } from './account.ts'
+import { type First, type Machine, newMachine } from './machine.ts'
+import { machineKey } from './machine-key.ts'
+
+export class MachineTable {
+  readonly #most: number
+  readonly #standOf: StandOf
+  /** By key, in order of their latest attempts, the quietest first. */
+  readonly #machines = new Map<string, Machine>()
+
+  /** Of more than `most` machines the one that was quiet longest is forgotten, unless it has an open incident. */
+  constructor(most: number, standOf: StandOf) {
+    this.#most = most
+    this.#standOf = standOf
+  }
+
+  get size(): number {
+    return this.#machines.size
+  }
+
+  get(source: string, uid: number | null = null): Machine | undefined {
+    return this.#machines.get(machineKey(source, uid))
+  }
+
+  all(): Iterable<Machine> {
+    return this.#machines.values()
+  }
+
+  enter(machine: Machine): void {
+    this.#machines.set(machine.key, machine)
+    if (this.#machines.size <= this.#most) return
+    for (const { open, key, users } of this.#machines.values()) {
+      if (open !== null || users.size > 0) continue
+      this.#machines.delete(key)
+      return
+    }
+  }
+
+  /** It made the latest attempt. */
+  touch({ key }: Machine): void {
+    const machine = this.#machines.get(key)
+    if (machine === undefined) return
+    this.#machines.delete(key)
+    this.#machines.set(key, machine)
+  }
+
+  forget({ key }: Machine): void {
+    this.#machines.delete(key)
+  }
+
+  /** An attempt of a user was told. From the first one on, so that nothing that was told counts as lost of the host. */
+  toldOfUser(source: string, policy: string, thresholds: Thresholds, attempt: Attempt): void {
+    const host = this.#hostOf(source, policy, thresholds, attempt)
+    host.hasUsers = true
+    host.account.tell()
+    host.tally.lastSeen = Math.max(host.tally.lastSeen, attempt.time)
+    this.touch(host)
+  }
+
+  /** The host of a user, or the machine itself: the kernel's counter is that one's. */
+  accountOf(machine: Machine): Machine['account'] | null {
+    return machine.uid === null ? machine.account : (this.get(machine.source)?.account ?? null)
+  }
+
+  /** The machine has an incident from now on: as long as a user has one, the host is watched as well. */
+  opened(machine: Machine, first: First): void {
+    const { source, uid, policy, thresholds } = machine
+    if (uid !== null) this.#hostOf(source, policy, thresholds, first).users.add(machine)
+  }
+
+  /** Its incident is over, and it is watched afresh. */
+  closed(machine: Machine): void {
+    const { source, uid, policy, thresholds, verdict, tally, account, users, hasUsers } = machine
+    this.forget(machine)
+    if (uid !== null) this.get(source)?.users.delete(machine)
+    if (!hasUsers) return
+    // Its users go on: what was counted until now is done with, told or lost.
+    account.close()
+    const first = { time: tally.lastSeen, verdict }
+    this.enter({ ...newMachine(source, null, policy, thresholds, first), account, users, hasUsers })
+  }
+
+  #hostOf(source: string, policy: string, thresholds: Thresholds, first: First): Machine {
+    const known = this.get(source)
+    if (known !== undefined) return known
+    const host = newMachine(source, null, policy, thresholds, first)
+    host.account.begin(this.#standOf(source), 1)
+    this.enter(host)
+    return host
+  }
+}
