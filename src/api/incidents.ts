@@ -72,7 +72,8 @@ export const IncidentSchema = object(
     attempts: Count,
     lost: Type.Integer({
       minimum: 0,
-      description: 'of the attempts, those that the kernel counted and nobody told',
+      description:
+        'of the attempts, those that the kernel counted and nobody told; of a user, none while there are several on the host',
     }),
     destinations: Type.Integer({
       minimum: 0,

@@ -137,7 +137,7 @@ export class Monitor {
         const { inForce } = options.controller
         return inForce === null ? null : (governingPolicy(inForce.model, source)?.policy.name ?? null)
       },
-      standOf: (source) => options.history.standOf(source, false),
+      standOf: (source, allowed) => options.history.standOf(source, allowed),
       local: {
         nameOf: (uid) => options.users.nameOf(uid),
         processOf: (uid) => this.#processes.of(uid),
@@ -151,7 +151,7 @@ export class Monitor {
     for (const incident of this.#options.resumed) this.detector.resume(incident)
     await this.#look()
     await this.#options.history.begin()
-    this.detector.catchUp(Date.now())
+    for (const event of this.detector.catchUp(Date.now())) this.#options.onIncident(event, null)
     const { nflogGroup, log } = this.#options
     this.#events = startEventSource({
       nflogGroup,

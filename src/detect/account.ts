@@ -27,6 +27,8 @@ export class Account {
   /** Where its counter stood then; null: nobody knows. */
   #counter: number | null = null
   #lost = 0
+  /** Of these, those that were asked for. */
+  #taken = 0
 
   /**
    * Of an address that is watched from now on, so many were told already; what was told may have been counted already,
@@ -84,14 +86,16 @@ export class Account {
     this.#lost = Math.max(this.#lost, this.#counted - this.#told)
   }
 
-  /** What is known of until now is done with: what is lost from now on is counted afresh. */
-  close(): void {
-    this.#told += this.#lost
-    this.#lost = 0
+  /** How many are lost that were not when it was asked last. */
+  takeLost(): number {
+    const more = this.#lost - this.#taken
+    this.#taken = this.#lost
+    return more
   }
 
-  get lost(): number {
-    return this.#lost
+  /** Whether what was counted may still be told. */
+  get isUnsettled(): boolean {
+    return this.#counted > this.#told + this.#lost
   }
 
   /** By the kernel's count, as far as it has been read. */

@@ -21,7 +21,7 @@
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../policy/model.ts'
 import { formatPrefix, truncate } from '../policy/prefix.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import type { StandOf } from './account.ts'
+import type { Stand } from './account.ts'
 import type { Case } from './case.ts'
 import { CaseBook } from './case-book.ts'
 import type { Baseline } from './exempt-host.ts'
@@ -43,8 +43,8 @@ export interface DetectorOptions {
   readonly local?: Local
   /** Most machines watched at once; of more the one that was quiet longest is forgotten, unless it has an open incident. */
   readonly maxMachines?: number
-  /** How far the kernel's counter of a governed machine, given in canonical text, has been read. */
-  readonly standOf?: StandOf
+  /** How far the kernel's counter of a machine, given in canonical text, has been read: of what it may send, or may not. */
+  readonly standOf?: (source: string, allowed: boolean) => Stand | null
 }
 
 /** What the kernel counted of one machine since it was read before. */
@@ -78,8 +78,9 @@ export class Detector {
   constructor(options: DetectorOptions) {
     this.#options = options
     this.#book = new CaseBook(options.newId, options.local)
-    this.#machines = new Machines(this.#book, options.maxMachines, options.standOf)
-    this.#exempt = new ExemptHosts(this.#book)
+    const { maxMachines, standOf = () => null } = options
+    this.#machines = new Machines(this.#book, maxMachines, (source) => standOf(source, false))
+    this.#exempt = new ExemptHosts(this.#book, (source) => standOf(source, true))
     this.#floods = new Floods(this.#book)
   }
 
@@ -102,9 +103,9 @@ export class Detector {
   /** Takes what the kernel counted of machines since it was read before; tells what that changed. */
   counted(counts: readonly MachineCount[]): IncidentEvent[] {
     return counts.flatMap((count) => {
-      const { machine, allowed, policy, attempts, time } = count
+      const { machine, allowed, policy } = count
       const source = formatPrefix(machine)
-      if (allowed) return this.#exempt.counted(source, attempts, time, this.#placeOf(machine))
+      if (allowed) return this.#exempt.counted(source, count, this.#placeOf(machine))
       const thresholds = policy === null ? null : this.#options.thresholds(policy)
       if (policy === null || thresholds === null) return []
       const flood = this.#floods.watchOf(policy, thresholds)
@@ -117,8 +118,9 @@ export class Detector {
    * been told yet: what they have counted since the incidents were written is in these from now on. `now` is in
    * milliseconds since the epoch.
    */
-  catchUp(now: number): void {
+  catchUp(now: number): IncidentEvent[] {
     this.#machines.catchUp(now)
+    return this.#exempt.catchUp(now)
   }
 
   /** Takes the kernel's counts of all attempts by policy, which only ever grow. */
@@ -131,7 +133,7 @@ export class Detector {
 
   /** Resolves what has been quiet for long enough. `now` is in milliseconds since the epoch. To be called each second. */
   tick(now: number): IncidentEvent[] {
-    const events = this.#book.tick(now)
+    const events = [...this.#exempt.tick(now), ...this.#book.tick(now)]
     this.#machines.tick(now)
     this.#floods.tick(now)
     if (now - this.#tidied >= TIDY) {

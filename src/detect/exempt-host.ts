@@ -55,7 +55,7 @@ export class ExemptHost {
 
   /** It began a connection. */
   add(destination: number | bigint, time: number): void {
-    this.#advance(time)
+    this.advance(time)
     this.#told++
     this.#destinations.add(destination)
     this.#sum()
@@ -64,14 +64,14 @@ export class ExemptHost {
 
   /** The kernel has counted so many more. */
   counted(attempts: number, time: number): void {
-    this.#advance(time)
+    this.advance(time)
     this.#counted += attempts
     this.#sum()
   }
 
   /** So many more are its own, and were not told. */
   lost(attempts: number, time: number): void {
-    this.#advance(time)
+    this.advance(time)
     this.#lost += attempts
     this.#sum()
   }
@@ -81,7 +81,7 @@ export class ExemptHost {
     { exemptHost: { factor, attempts, destinations, learn } }: Thresholds,
     now: number,
   ): Judgement | null {
-    this.#advance(now)
+    this.advance(now)
     if (now - this.#since < learn) return null
     const now_ = { attempts: this.#attempts, destinations: this.#destinations.count }
     const tooMany = Math.max(attempts, Math.ceil(factor * this.#usual.attempts))
@@ -130,9 +130,10 @@ export class ExemptHost {
     }
   }
 
-  #advance(now: number): void {
+  /** Whether the step is another one by now. */
+  advance(now: number): boolean {
     const step = Math.floor(now / STEP)
-    if (step <= this.#step) return
+    if (step <= this.#step) return false
     if (!this.#isAbove) this.#learn()
     const faded = FADE ** (step - this.#step)
     this.#usual = {
@@ -146,6 +147,7 @@ export class ExemptHost {
     this.#lost = 0
     this.#isAbove = false
     this.#destinations.clear()
+    return true
   }
 
   #sum(): void {

@@ -1,13 +1,17 @@
 /**
  * Machines that are watched closely, in bounded memory. Of this machine's own attempts the kernel tells the user: on a shared
- * host each user is a machine, and judged apart. What the kernel counts, it counts by address: of that, the host itself
- * has what was told of none of its users.
+ * host each user is a machine, and judged apart. What the kernel counts, it counts by address: what nobody was told of is
+ * the user's where there was only one lately, and else nobody's but the host's.
  */
 import type { Thresholds } from '../policy/model.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import type { StandOf } from './account.ts'
 import { type First, type Machine, newMachine } from './machine.ts'
 import { machineKey } from './machine-key.ts'
+import { RecentUsers } from './recent-users.ts'
+
+/** Milliseconds: see `RecentUsers`. */
+const LATELY = 600_000
 
 export class MachineTable {
   readonly #most: number
@@ -36,8 +40,8 @@ export class MachineTable {
   enter(machine: Machine): void {
     this.#machines.set(machine.key, machine)
     if (this.#machines.size <= this.#most) return
-    for (const { open, key, users } of this.#machines.values()) {
-      if (open !== null || users.size > 0) continue
+    for (const { open, key, accused } of this.#machines.values()) {
+      if (open !== null || accused.size > 0) continue
       this.#machines.delete(key)
       return
     }
@@ -56,12 +60,18 @@ export class MachineTable {
   }
 
   /** An attempt of a user was told. From the first one on, so that nothing that was told counts as lost of the host. */
-  toldOfUser(source: string, policy: string, thresholds: Thresholds, attempt: Attempt): void {
+  toldOfUser(source: string, uid: number, policy: string, thresholds: Thresholds, attempt: Attempt): void {
     const host = this.#hostOf(source, policy, thresholds, attempt)
-    host.hasUsers = true
+    usersOf(host).add(uid, attempt.time)
     host.account.tell()
     host.tally.lastSeen = Math.max(host.tally.lastSeen, attempt.time)
     this.touch(host)
+  }
+
+  /** The only user of a host lately, if that one is watched. */
+  onlyUser(host: Machine, now: number): Machine | undefined {
+    const uid = host.users?.only(now) ?? null
+    return uid === null ? undefined : this.get(host.source, uid)
   }
 
   /** The host of a user, or the machine itself: the kernel's counter is that one's. */
@@ -72,19 +82,23 @@ export class MachineTable {
   /** The machine has an incident from now on: as long as a user has one, the host is watched as well. */
   opened(machine: Machine, first: First): void {
     const { source, uid, policy, thresholds } = machine
-    if (uid !== null) this.#hostOf(source, policy, thresholds, first).users.add(machine)
+    if (uid === null) return
+    const host = this.#hostOf(source, policy, thresholds, first)
+    host.accused.add(machine)
+    usersOf(host).add(uid, first.time)
   }
 
   /** Its incident is over, and it is watched afresh. */
   closed(machine: Machine): void {
-    const { source, uid, policy, thresholds, verdict, tally, account, users, hasUsers } = machine
+    const { source, uid, policy, thresholds, verdict, tally, account, users, accused } = machine
     this.forget(machine)
-    if (uid !== null) this.get(source)?.users.delete(machine)
-    if (!hasUsers) return
+    if (uid !== null) this.get(source)?.accused.delete(machine)
+    if (users === null) return
     // Its users go on: what was counted until now is done with, told or lost.
-    account.close()
+    account.giveUp()
+    account.takeLost()
     const first = { time: tally.lastSeen, verdict }
-    this.enter({ ...newMachine(source, null, policy, thresholds, first), account, users, hasUsers })
+    this.enter({ ...newMachine(source, null, policy, thresholds, first), account, users, accused })
   }
 
   #hostOf(source: string, policy: string, thresholds: Thresholds, first: First): Machine {
@@ -95,4 +109,9 @@ export class MachineTable {
     this.enter(host)
     return host
   }
+}
+
+function usersOf(host: Machine): RecentUsers {
+  host.users ??= new RecentUsers(LATELY)
+  return host.users
 }

@@ -5,6 +5,7 @@ import { Account } from './account.ts'
 import type { Case } from './case.ts'
 import type { Incident } from './incident.ts'
 import { machineKey } from './machine-key.ts'
+import type { RecentUsers } from './recent-users.ts'
 import { Tally } from './tally.ts'
 import { MachineTraits } from './traits.ts'
 
@@ -19,11 +20,13 @@ export interface Machine {
   traits: MachineTraits
   readonly tally: Tally
   verdict: Incident['verdict']
+  /** Attempts known of by number alone, that are most likely its own. */
+  lost: number
   /** Held against the kernel's counter, which counts by address: of a host's users, all is in the host's. */
   readonly account: Account
-  /** Of a host: whether attempts were told of its users, and those who have an open incident. */
-  hasUsers: boolean
-  readonly users: Set<Machine>
+  /** Of a host: who of its users made attempts lately, null when none ever did; and those who have an open incident. */
+  users: RecentUsers | null
+  readonly accused: Set<Machine>
   open: Case | null
 }
 
@@ -46,9 +49,10 @@ export function newMachine(
     traits: new MachineTraits(thresholds),
     tally: new Tally(time),
     verdict,
+    lost: 0,
     account: new Account(),
-    hasUsers: false,
-    users: new Set(),
+    users: null,
+    accused: new Set(),
     open: null,
   }
 }

@@ -62,7 +62,7 @@ export class Machines {
     const { machine: source, thresholds, policy, flood } = governed
     const { uid } = attempt
     const isLocal = uid !== null
-    if (isLocal) this.#machines.toldOfUser(source, policy, thresholds, attempt)
+    if (isLocal) this.#machines.toldOfUser(source, uid, policy, thresholds, attempt)
     let machine = this.#machines.get(source, uid)
     if (machine === undefined) {
       const { isNew, known } = this.#newcomers.add(machineKey(source, uid), attempt, enough(thresholds))
@@ -84,6 +84,7 @@ export class Machines {
       if (machine.open !== null) machine.open.resolveAfter = thresholds.resolveAfter
     }
     machine.thresholds = thresholds
+    machine.users?.add(null, attempt.time)
     add(machine, attempt)
     const time = machine.tally.lastSeen
     const traits = machine.traits.at(time)
@@ -103,30 +104,30 @@ export class Machines {
       machine = newMachine(source, null, policy, thresholds, { time, verdict })
       this.#machines.enter(machine)
     }
-    const { account, open } = machine
+    const { account, users } = machine
     account.count(attempts, packets, time)
-    this.#noteLost(machine)
+    this.#noteLost(machine, time)
     if (!isMuch || isHiddenByCount(attempts, flood)) return []
+    const whose = this.#whose(machine, time)
     // In a flood a sample is told, by which nobody may stand out of it who does by count.
-    if (account.isTold && (open !== null || machine.hasUsers || !flood.isActive)) return []
-    // What is lost is a user's, and most likely of the one who is known to do so: no second incident says it better.
-    if (open === null && [...machine.users].some(isGrave)) return []
-    machine.tally.lastSeen = Math.max(machine.tally.lastSeen, time)
+    if (account.isTold && (whose.open !== null || users !== null || !flood.isActive)) return []
+    // What is lost is a user's, and most likely of one who is known to do so: no second incident says it better.
+    if (whose.open === null && [...machine.accused].some(isGrave)) return []
+    whose.tally.lastSeen = Math.max(whose.tally.lastSeen, time)
     // Where most is told, the rest may be under way.
     if (!account.isTold) account.giveUp()
-    const judgement = judgeByCount(attempts, account.counted, machine.tally.destinations, thresholds)
-    return this.#judged(machine, judgement, false, time)
+    this.#noteLost(machine, time)
+    const judgement = judgeByCount(attempts, account.counted, whose.tally.destinations, thresholds)
+    return this.#judged(whose, judgement, false, time)
   }
 
   tick(now: number): void {
     for (const machine of this.#machines.all()) {
-      if (machine.open === null) {
-        if (machine.users.size > 0 || machine.tally.lastSeen + memory(machine.thresholds) > now) continue
-        this.#machines.forget(machine)
-      } else {
-        machine.account.settle(now)
-        this.#noteLost(machine)
-      }
+      const { open, accused, account, tally, thresholds } = machine
+      if (open !== null || accused.size > 0) {
+        account.settle(now)
+        this.#noteLost(machine, now)
+      } else if (tally.lastSeen + memory(thresholds) <= now) this.#machines.forget(machine)
     }
   }
 
@@ -139,7 +140,7 @@ export class Machines {
       const stand = machine.uid === null ? this.#standOf(machine.source) : null
       if (stand === null) continue
       machine.account.catchUp(stand, now)
-      this.#noteLost(machine)
+      this.#noteLost(machine, now)
     }
   }
 
@@ -163,16 +164,16 @@ export class Machines {
   }
 
   #judged(machine: Machine, judgement: Judgement | null, hidden: boolean, now: number): IncidentEvent[] {
-    const { open, source, uid, policy, verdict, thresholds, tally, account } = machine
+    const { open, source, uid, policy, verdict, thresholds, tally, lost } = machine
     if (open !== null) {
       open.verdict = verdict
       open.lastSeen = tally.lastSeen
-      open.lost = account.lost
+      open.lost = lost
       this.#book.grew(open)
       return open.judge(judgement) ? [{ event: 'updated', time: now, incident: open.snapshot() }] : []
     }
     if (judgement === null || hidden) return []
-    const subject = { source, uid, policy, verdict, thresholds, tally, lost: account.lost }
+    const subject = { source, uid, policy, verdict, thresholds, tally, lost }
     const opened = this.#book.open({ ...subject, judgement, ...this.#ties(machine) }, now)
     machine.open = opened.one
     this.#machines.opened(machine, { time: now, verdict })
@@ -187,11 +188,29 @@ export class Machines {
     }
   }
 
-  /** More may be lost than its incident says. */
-  #noteLost({ open, account: { lost } }: Machine): void {
-    if (open === null || open.lost === lost) return
-    open.lost = lost
-    this.#book.grew(open)
+  /** What was lost of a machine's account is most likely its own, or its only user's. */
+  #noteLost(machine: Machine, now: number): void {
+    const more = machine.account.takeLost()
+    if (more === 0) return
+    const whose = this.#machines.onlyUser(machine, now) ?? machine
+    whose.lost += more
+    if (whose.open === null) return
+    whose.open.lost = whose.lost
+    this.#book.grew(whose.open)
+  }
+
+  /** Who is judged by what was counted of a machine: itself, or its only user, who is watched closely from now on. */
+  #whose(machine: Machine, now: number): Machine {
+    const { source, policy, thresholds, verdict } = machine
+    const uid = machine.users?.only(now) ?? null
+    if (uid === null) return machine
+    const known = this.#machines.get(source, uid)
+    if (known !== undefined) return known
+    const earlier = this.#newcomers.take(machineKey(source, uid))
+    const user = newMachine(source, uid, policy, thresholds, earlier[0] ?? { time: now, verdict })
+    for (const attempt of earlier) add(user, attempt)
+    this.#machines.enter(user)
+    return user
   }
 }
 

@@ -36,6 +36,13 @@ export class Newcomers {
     return { isNew: enough === 1, known: value.attempts }
   }
 
+  /** The machine is no newcomer any more; answers what it did. */
+  take(machine: string): readonly Attempt[] {
+    const { attempts } = this.#sketch.get(machine)?.value ?? { attempts: [] }
+    this.#sketch.delete(machine)
+    return attempts
+  }
+
   /** Forgets those whose latest attempt was before the time, in milliseconds since the epoch. */
   forget(before: number): void {
     const kept = newSketch(this.#capacity)

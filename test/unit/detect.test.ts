@@ -308,6 +308,63 @@ t.test('an exempt host is held against its own past', async (t) => {
   t.match(after.detector.baselines(), [{ source: '192.0.2.25', since: START }])
 })
 
+t.test(
+  'an incident of an exempt host has what was counted since it left its custom, over a restart as well',
+  async (t) => {
+    const SPAN = 600_000
+    const strict = {
+      ...DEFAULT_THRESHOLDS,
+      exemptHost: { factor: 2, attempts: 50, destinations: 50, learn: SPAN },
+    }
+    const begin = (stand: { packets: number; told: number } | null) => {
+      const { attempt } = setUp()
+      const detector = new Detector({
+        thresholds: () => strict,
+        governing: () => 'p',
+        newId: () => 'i1',
+        standOf: () => stand,
+      })
+      const send = (count: number, time: number) =>
+        Array.from({ length: count }, (_, i) =>
+          detector.observe({
+            ...attempt('100.64.1.25', `198.51.${time % 250}.${i}`, time + i),
+            ...({ policy: null, verdict: 'allow', because: 'exemption' } as const),
+          }),
+        ).flat()
+      const counted = (attempts: number, packets: number, time: number) => {
+        const machine = parseAddress('100.64.1.25') as Prefix
+        const count = { machine, allowed: true, policy: null, verdict: 'allow' } as const
+        return detector.counted([{ ...count, attempts, packets, time: START + time }])
+      }
+      const settled = (time: number) => {
+        detector.tick(START + time + 5_000)
+        return detector.open().map((one) => [one.attempts, one.lost, one.counter, one.firstSeen - START])
+      }
+      return { detector, send, counted, settled }
+    }
+    const first = begin(null)
+    first.send(20, 0)
+    first.counted(20, 20, 60_000)
+    t.match(first.send(60, SPAN + 1), [{ event: 'opened' }])
+    first.counted(60, 80, SPAN + 60_000)
+    t.same(first.settled(SPAN + 60_000), [[60, 0, 80, SPAN + 1]], 'what it did before is no part of it')
+    first.counted(1_000, 1_080, SPAN + 120_000)
+    t.same(first.settled(SPAN + 120_000), [[1_060, 1_000, 1_080, SPAN + 1]])
+    first.send(5, SPAN + 130_000)
+    t.same(first.settled(SPAN + 130_000), [[1_065, 1_000, 1_085, SPAN + 1]])
+
+    // Five were told and not counted yet, and ten more were made while nobody listened.
+    const second = begin({ packets: 1_095, told: 0 })
+    for (const incident of first.detector.open()) second.detector.resume(incident)
+    second.counted(10, 1_095, SPAN + 180_000)
+    second.detector.catchUp(START + SPAN + 180_500)
+    t.same(second.settled(SPAN + 181_000), [[1_075, 1_010, 1_095, SPAN + 1]])
+    second.send(7, SPAN + 182_000)
+    second.counted(7, 1_102, SPAN + 240_000)
+    t.same(second.settled(SPAN + 240_000), [[1_082, 1_010, 1_102, SPAN + 1]])
+  },
+)
+
 t.test('users of this machine who may send, each against their own past', async (t) => {
   const HOST = '192.0.2.5'
   const [POSTFIX, SHOP] = [101, 1_001]
@@ -323,7 +380,9 @@ t.test('users of this machine who may send, each against their own past', async 
       packets += attempts
       const machine = parseAddress(HOST) as Prefix
       const count = { attempts, packets, time: START + time }
-      return detector.counted([{ machine, allowed: true, policy: null, verdict: 'allow', ...count }])
+      const found = detector.counted([{ machine, allowed: true, policy: null, verdict: 'allow', ...count }])
+      // What is not told by now is lost.
+      return [...found, ...detector.tick(START + time + 5_000)]
     }
     return { detector, by, counted }
   }
@@ -483,10 +542,23 @@ t.test('users of a shared host', async (t) => {
     t.equal(detector.openOf(HOST).length, 3)
   })
 
-  t.test('what is lost while a user is known to be a bot is no second incident', async (t) => {
+  t.test('what was counted and not told is the only user’s', async (t) => {
     const { detector, by, counted } = begin()
     for (let i = 0; i < 40; i++) by(1_001, i, i)
-    t.same(counted(5_000, 1_000), [])
+    t.match(counted(5_000, 1_000), [{ event: 'updated', incident: { user: { uid: 1_001 } } }])
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 5_000, 4_960]])
+    t.match(detector.resolve('i1', START + 11_000), { incident: { user: { uid: 1_001 } } })
+    t.match(counted(5_000, 12_000), [
+      { event: 'opened', incident: { id: 'i1', user: { uid: 1_001 }, evidence: { rule: 'count' } } },
+    ])
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 10_000, 9_960]])
+  })
+
+  t.test('of several users nobody can say whose it is', async (t) => {
+    const { detector, by, counted } = begin()
+    for (let i = 0; i < 40; i++) by(1_001, i, i)
+    by(1_002, 1, 100)
+    t.same(counted(5_000, 1_000), [], 'while one is known to be a bot, that is no second incident')
     detector.tick(START + 10_000)
     t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 40, 0]])
     t.match(detector.resolve('i1', START + 11_000), { incident: { user: { uid: 1_001 } } })
@@ -510,8 +582,8 @@ t.test('users of a shared host', async (t) => {
     if (left !== undefined) detector.resume(left)
     t.match(detector.open(), [{ id: 'i1', user: { uid: 1_001, name: 'alice' }, attempts: 40 }])
     for (let i = 0; i < 40; i++) t.same(by(1_001, i, 60_000 + i), [], 'no second incident')
-    t.same(counted(5_000, 61_000), [])
-    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 80, 0]])
+    t.match(counted(5_000, 61_000), [{ event: 'updated' }])
+    t.same(subjects(detector), [[HOST, 1_001, 'spam-bot', 5_040, 4_960]])
     detector.resolve('i1', START + 62_000)
     const other = Array.from({ length: 40 }, (_, i) => by(1_003, i, 70_000 + i)).flat()
     t.match(
