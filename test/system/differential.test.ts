@@ -1,7 +1,8 @@
 /**
  * The differential proof: what the reference verdict says is what the kernel does, for random policies and packets; and
- * the proof of the proof: compilers with a mistake are found out. With SEED in the environment a run is repeated, with
- * RUNS it is so many times as long; scripts/fuzz goes on for as long as one likes.
+ * the proof of the proof: compilers with a mistake are found out. Each run is the same, so that
+ * whoever changes something learns of that and of nothing else; with another SEED in the environment there are other
+ * policies, with RUNS it is so many times as long; scripts/fuzz goes on for as long as one likes.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -18,7 +19,7 @@ import { MUTANTS, type Mutant } from '../golden/mutants.ts'
 import { replay } from '../golden/replay.ts'
 import { shrink } from '../golden/shrink.ts'
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
+const SEED = Number(process.env['SEED'] ?? 25)
 const RUNS = Number(process.env['RUNS'] ?? 1)
 
 /** Packets to be judged in one run, and directories after which what has not come by is not waited for any more. */

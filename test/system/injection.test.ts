@@ -1,7 +1,7 @@
 /**
  * No text that a person writes becomes nft's: every string of every document, and of the configuration where it
- * reaches the script, is tried with what would hurt, and whatever is accepted is run by the real nft. With SEED in the
- * environment a run is repeated.
+ * reaches the script, is tried with what would hurt, and whatever is accepted is run by the real nft. Each run is the
+ * same; with another SEED in the environment there are other texts.
  */
 import fc from 'fast-check'
 import t from 'tap'
@@ -18,7 +18,7 @@ import { loadPolicies } from '../../src/policy/load.ts'
 import { DOCUMENT_SCHEMAS, type Document, KINDS, type Kind } from '../../src/policy/schema.ts'
 import { openField } from '../golden/field.ts'
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
+const SEED = Number(process.env['SEED'] ?? 25)
 t.comment(`SEED=${SEED}`)
 
 const field = await openField()

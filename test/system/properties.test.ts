@@ -1,6 +1,6 @@
 /**
- * What must hold for every change of policy, shown with the real kernel: cut connections, rates, users, and deltas. With
- * SEED in the environment a run is repeated, with RUNS it is so many times as long.
+ * What must hold for every change of policy, shown with the real kernel: cut connections, rates, users, and deltas. Each
+ * run is the same; with another SEED in the environment there are other policies, with RUNS it is so many times as long.
  */
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -25,7 +25,7 @@ import { edgesOf, pairs } from '../golden/random.ts'
 import { normalListing } from './listing.ts'
 
 const NOW = Date.now()
-const SEED = Number(process.env['SEED'] ?? NOW % 2 ** 31)
+const SEED = Number(process.env['SEED'] ?? 25)
 const RUNS = Number(process.env['RUNS'] ?? 1)
 const PAIRS = 25 * RUNS
 const OPTIONS: CompileOptions = {
