@@ -205,7 +205,7 @@ t.test('the disk is full, or read-only', async (t) => {
       g.ask('PUT', name(number), { sources }, headers)
     for (const number of numbers) t.equal((await put(number, ['100.68.4.1'])).status, 201)
     const held = join(policies, 'exemptions/held-3.yaml')
-    const chattr = (flag: string) => runProcess(['chattr', flag, held], { timeout: 10_000 })
+    const chattr = (flag: string) => runProcess(['chattr', flag, held], { timeout: 60_000 })
     await chattr('+i')
     t.teardown(() => chattr('-i'))
     const answers = await Promise.all(

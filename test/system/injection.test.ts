@@ -274,7 +274,7 @@ interface Listed {
 /** Whose tables there are, and everything that is not ours. */
 async function ruleset(): Promise<{ tables: string[]; others: string }> {
   const { code, stdout, stderr } = await field.inGateway(['nft', '-j', 'list', 'ruleset'], {
-    timeout: 20_000,
+    timeout: 60_000,
   })
   if (code !== 0) throw new Error(stderr)
   const all = (JSON.parse(stdout) as { nftables: Listed[] }).nftables
@@ -417,7 +417,7 @@ t.test('interfaces of the configuration', async (t) => {
 })
 
 t.test('what was accepted is run, and touches nothing that is not ours', async (t) => {
-  const before = await field.inGateway(['nft', '-f', '-'], { timeout: 20_000, input: SENTINEL })
+  const before = await field.inGateway(['nft', '-f', '-'], { timeout: 60_000, input: SENTINEL })
   t.equal(before.code, 0, before.stderr)
   const { others } = await ruleset()
   const tablesOfAll = ['inet egress25', 'inet x-harmless', 'ip sentinel']

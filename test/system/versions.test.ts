@@ -455,7 +455,7 @@ t.test('an nft that is of no use', async (t) => {
       // What ip-netns(8) starts sees mounts of its own.
       const hide = program.startsWith('/nowhere') ? 'mount -t tmpfs none /usr/sbin && ' : ''
       const argv = ['sh', '-c', `${hide}exec "$0" -c "$1" ${command}`, COMMAND, g.config]
-      const { code, stderr } = await g.lab.exec(g.lab.gateway, argv, { env: own.env, timeoutMs: 30_000 })
+      const { code, stderr } = await g.lab.exec(g.lab.gateway, argv, { env: own.env, timeoutMs: 60_000 })
       t.equal(code, 3, `${program}: ${command}`)
       t.match(stderr, ONE_LINE)
       t.match(stderr, line)

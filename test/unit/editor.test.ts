@@ -262,7 +262,7 @@ t.test('with the language server', async (t) => {
 })
 
 t.test('the published schema is the one that the command prints', async (t) => {
-  const { code, stdout } = await runProcess([join(ROOT, 'scripts/egress25'), 'schema'], { timeout: 20_000 })
+  const { code, stdout } = await runProcess([join(ROOT, 'scripts/egress25'), 'schema'], { timeout: 60_000 })
   t.equal(code, 0)
   const published = await readFile(join(POLICIES, 'policy.schema.json'), 'utf8')
   t.ok(published === stdout, 'else: scripts/egress25 schema > policies/policy.schema.json')

@@ -24,7 +24,7 @@ print(json.dumps(plain(tree.fromstring(sys.stdin.buffer.read()))))
 
 async function parse(xml: string): Promise<Element> {
   const { code, stdout, stderr } = await runProcess(['python3', '-c', READER], {
-    timeout: 20_000,
+    timeout: 60_000,
     input: xml,
   })
   if (code !== 0) throw new Error(`this is no XML: ${stderr}\n${xml}`)
