@@ -200,8 +200,8 @@ export class Monitor {
   }
 
   #observe(attempt: Attempt): void {
-    // Its connection is there for a moment only.
-    if (attempt.verdict !== 'allow') this.#processes.look(attempt)
+    // Its connection is there for a moment only. Of who may send, nobody asks before it does what it never did.
+    if (attempt.verdict !== 'allow' || this.detector.accuses(attempt)) this.#processes.look(attempt)
     if (attempt.verdict === 'allow') this.#allowedTold++
     else this.#told++
     this.#options.log.attempt(attempt)

@@ -177,6 +177,11 @@ export class Detector {
     this.#exempt.know(baselines)
   }
 
+  /** Whether a local user who may send, and made the attempt, has an open incident. */
+  accuses({ source, uid }: Pick<Attempt, 'source' | 'uid'>): boolean {
+    return uid !== null && this.#exempt.accuses(machineOf(source, IPV6_PREFIX), uid)
+  }
+
   /** All open incidents as they stand. Costs as much as there are of them: for one or for their number ask otherwise. */
   open(): Incident[] {
     return [...this.#book.cases()].map((one) => one.snapshot())

@@ -119,6 +119,11 @@ export class ExemptHosts {
     return events
   }
 
+  /** Whether the user has an open incident. */
+  accuses(source: string, uid: number): boolean {
+    return (this.#hosts.get(machineKey(source, uid))?.open ?? null) !== null
+  }
+
   /** What each host usually does, to outlive a restart. */
   baselines(): Baseline[] {
     return [...this.#hosts.values()].map(({ host }) => host.baseline())

@@ -316,6 +316,29 @@ t.test('a history of real packets', async (t) => {
     },
   )
 
+  await t.test(
+    'of a user who may send the program is looked up as well, once there is an incident',
+    async (t) => {
+      const script = `use IO::Socket::INET;
+for (1..250) {
+  push @held, IO::Socket::INET->new(LocalAddr => '${gatewayAddress.ipv4}', PeerAddr => "203.0.113.$_", PeerPort => 25);
+  select(undef, undef, undef, 0.5);
+}
+sleep 600`
+      const as = ['setpriv', `--reuid=${RELAY_USER}`, `--regid=${RELAY_USER}`, '--clear-groups']
+      const argv = [...as, '/usr/bin/perl', '-e', script]
+      const child = g.lab.spawn(g.lab.gateway, argv, { stdio: 'ignore' })
+      t.teardown(() => child.kill('SIGKILL'))
+      const found = await until('its program', async () => {
+        const { items } = (await g.get('/v1/incidents?kind=exempt-host-anomaly')) as {
+          items: { user: { uid: number } | null; process: object | null }[]
+        }
+        return items.find(({ user, process }) => user?.uid === RELAY_USER && process !== null)
+      })
+      t.match(found, { process: { name: 'perl', path: '/usr/bin/perl' } })
+    },
+  )
+
   await t.test('a damaged file costs the history, and nothing else', async (t) => {
     t.equal(await g.stop(service), 0)
     await writeFile(join(g.directory, 'state/attempts.db'), Buffer.alloc(20_000, 7))
