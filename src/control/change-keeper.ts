@@ -18,7 +18,7 @@ export interface Intent {
 export interface Remembered {
   /** It was made, and is acknowledged. */
   done(): void | Promise<void>
-  /** It was not made. */
+  /** It was not made. Never throws: why it was not made is what has to be told. */
   cancel(): void
 }
 

@@ -22,6 +22,8 @@ export interface Journal {
   /** All entries that the work adds are safe when this returns, or none is there. @throws what the work throws, and Error */
   together<T>(work: () => T): T
   remove(numbers: readonly number[]): void
+  /** Of what was not made: never throws. What cannot be removed now is removed before anything else is added. */
+  cancel(number: number): void
   /** The oldest first. */
   all(): readonly { readonly number: number; readonly entry: JournalEntry }[]
 }

@@ -115,7 +115,7 @@ export class Recorder {
       },
       cancel: () => {
         this.#waiting = this.#waiting.filter((one) => one !== waiting)
-        journal.remove([number])
+        journal.cancel(number)
       },
     }
   }

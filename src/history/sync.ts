@@ -161,7 +161,7 @@ export class Sync {
               await history.recorder.refresh()
               pulled = { from, to }
             },
-            cancel: () => journal.remove([number]),
+            cancel: () => journal.cancel(number),
           }
         }
         return { files, remember }

@@ -5,12 +5,15 @@ import { inTransaction } from './database.ts'
 
 export class HistoryJournal implements Journal {
   readonly #database: DatabaseSync
+  /** Still there, although what they tell was not made: a start would take them for changes that have yet to be committed. */
+  #cancelled: readonly number[] = []
 
   constructor(database: DatabaseSync) {
     this.#database = database
   }
 
   add(entry: JournalEntry): number {
+    this.#removeCancelled()
     const { lastInsertRowid } = this.#database
       .prepare('INSERT INTO history_journal (entry) VALUES (?)')
       .run(JSON.stringify(entry))
@@ -18,6 +21,8 @@ export class HistoryJournal implements Journal {
   }
 
   together<T>(work: () => T): T {
+    // Before, as what the work does may be undone.
+    this.#removeCancelled()
     return inTransaction(this.#database, work)
   }
 
@@ -28,6 +33,15 @@ export class HistoryJournal implements Journal {
     })
   }
 
+  cancel(number: number): void {
+    this.#cancelled = [...this.#cancelled, number]
+    try {
+      this.#removeCancelled()
+    } catch {
+      // Why the change was not made is what its caller has to hear; the next one is told of this.
+    }
+  }
+
   all(): { number: number; entry: JournalEntry }[] {
     return this.#database
       .prepare('SELECT number, entry FROM history_journal ORDER BY number')
@@ -36,5 +50,11 @@ export class HistoryJournal implements Journal {
         number: Number(number),
         entry: JSON.parse(String(entry)) as JournalEntry,
       }))
+  }
+
+  #removeCancelled(): void {
+    if (this.#cancelled.length === 0) return
+    this.remove(this.#cancelled)
+    this.#cancelled = []
   }
 }

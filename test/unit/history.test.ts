@@ -11,6 +11,7 @@ import { runProcess } from '../../src/kernel/process.ts'
 import type { Exemption, Model } from '../../src/policy/model.ts'
 import { parsePrefix } from '../../src/policy/prefix.ts'
 import { PrefixSet } from '../../src/policy/prefix-set.ts'
+import { openDatabase } from '../../src/store/database.ts'
 import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
 import { directory } from './support.ts'
 
@@ -129,6 +130,40 @@ t.test('many at once go together, and each has a verdict of its own', async (t) 
   t.equal(await git(root, 'status', '--porcelain'), '')
   t.same(desk.journal.all(), [])
 })
+
+t.test(
+  'what was not made is told by its reason, and forgotten, also when the journal cannot be written',
+  async (t) => {
+    const root = await workTree(t)
+    const state = await directory(t)
+    const database = openDatabase(join(state, 'egress25.db'))
+    t.teardown(() => database.close())
+    let refuses = false
+    const desk = await openDesk(t, root, {
+      state,
+      onApply() {
+        if (!refuses) return
+        database.exec(
+          "CREATE TRIGGER full BEFORE DELETE ON history_journal BEGIN SELECT RAISE(FAIL, 'the disk is full'); END",
+        )
+        throw new KernelError('refused', 'the kernel says no')
+      },
+    })
+    refuses = true
+    await t.rejects(desk.put('exemption', 'never', EXEMPTION), { message: 'the kernel says no' })
+    await t.rejects(desk.put('exemption', 'acme', EXEMPTION), { message: 'the disk is full' })
+    database.exec('DROP TRIGGER full')
+    refuses = false
+    await desk.put('exemption', 'acme', EXEMPTION)
+    await desk.close()
+    const again = await openDesk(t, root, { state })
+    t.teardown(() => again.close())
+    await again.history.recorder.settle()
+    t.same((await git(root, 'log', '--format=%s')).split('\n'), ['exemption acme: added', 'Begin'])
+    t.equal(await git(root, 'status', '--porcelain'), '')
+    t.same(again.journal.all(), [])
+  },
+)
 
 t.test('a file that cannot have its name costs its own change, and no other', async (t) => {
   const root = await workTree(t)
