@@ -9,7 +9,9 @@ import { egress25 } from './egress25.ts'
 import type { Bench, Figure, Measurement } from './measurement.ts'
 import { alternate, median, ratios, summary } from './rounds.ts'
 
-const ROUNDS = 7
+const ROUNDS = 15
+/** Seconds before the first round: a service that has run for a while is compiled, and so should both be. */
+const WARM_UP = 4
 const CLIENTS = 200
 const SECONDS = 60
 const MACHINES = 20
@@ -24,7 +26,7 @@ export const api: Measurement = {
   name: 'api',
   title: 'The API',
   about:
-    `Requests of wrk over 16 connections, for a second each, against a bare Fastify route that answers the same bytes; ` +
+    `Requests of wrk over 16 connections, for a second each and after some seconds to warm up, against a bare Fastify route that answers the same bytes; ` +
     `the figure is the time for one request. Then ${CLIENTS} clients create and remove exemptions for ${SECONDS} seconds, and ` +
     'what was acknowledged is held against the listing, the set in the kernel, and git: its latest revision, and one ' +
     'commit for each change.',
@@ -82,9 +84,11 @@ async function against(
     stdio: 'ignore',
   })
   await http.untilOk(`http://127.0.0.1:${BARE_PORT}/`, 30_000)
+  const [url, bareUrl] = [`${API}${path}`, `http://127.0.0.1:${BARE_PORT}/`]
+  for (const one of [url, bareUrl]) await secondsForOne(lab, one, WARM_UP)
   const found = await alternate(ROUNDS, {
-    ours: () => secondsForOne(lab, `${API}${path}`),
-    bare: () => secondsForOne(lab, `http://127.0.0.1:${BARE_PORT}/`),
+    ours: () => secondsForOne(lab, url),
+    bare: () => secondsForOne(lab, bareUrl),
   })
   bare.kill()
   const perSecond = (values: readonly number[]) => Math.round(1 / median(values)).toLocaleString('en')
@@ -99,8 +103,8 @@ async function against(
   }
 }
 
-async function secondsForOne(lab: Lab, url: string): Promise<number> {
-  const { code, stdout, stderr } = await lab.exec(lab.gateway, ['wrk', '-t1', '-c16', '-d1s', url], {
+async function secondsForOne(lab: Lab, url: string, seconds = 1): Promise<number> {
+  const { code, stdout, stderr } = await lab.exec(lab.gateway, ['wrk', '-t1', '-c16', `-d${seconds}s`, url], {
     timeoutMs: 30_000,
   })
   const perSecond = Number(/^Requests\/sec:\s+([\d.]+)$/m.exec(stdout)?.[1])
