@@ -14,6 +14,15 @@ export interface Stand {
 /** null: it has not been read at all. */
 export type StandOf = (source: string) => Stand | null
 
+/** What the kernel counted of an address since it was read before. */
+export interface Count {
+  readonly attempts: number
+  /** Where its counter stands. */
+  readonly packets: number
+  /** Of the reading, in milliseconds since the epoch. */
+  readonly time: number
+}
+
 /** Milliseconds that an event may be under way after the kernel has counted it. */
 const UNDER_WAY = 5_000
 /** Of what was counted, so much must have been told for the details to speak. */

@@ -21,7 +21,7 @@
 import { DEFAULT_THRESHOLDS, type Thresholds } from '../policy/model.ts'
 import { formatPrefix, truncate } from '../policy/prefix.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import type { Stand } from './account.ts'
+import type { Count, Stand } from './account.ts'
 import type { Case } from './case.ts'
 import { CaseBook } from './case-book.ts'
 import type { Baseline } from './exempt-host.ts'
@@ -48,17 +48,12 @@ export interface DetectorOptions {
 }
 
 /** What the kernel counted of one machine since it was read before. */
-export interface MachineCount {
+export interface MachineCount extends Count {
   readonly machine: Attempt['source']
   readonly allowed: boolean
   /** null for a relay or an exempt host, or when no policy governs it any more. */
   readonly policy: string | null
   readonly verdict: Incident['verdict']
-  readonly attempts: number
-  /** Where its counter stands. */
-  readonly packets: number
-  /** Of the reading, in milliseconds since the epoch. */
-  readonly time: number
 }
 
 /** What one IPv6 machine is where no policy says it. */

@@ -5,12 +5,13 @@
  */
 import type { Thresholds } from '../policy/model.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import { Account, type StandOf } from './account.ts'
+import { Account, type Count, type StandOf } from './account.ts'
 import type { Case } from './case.ts'
 import type { CaseBook } from './case-book.ts'
 import { type Baseline, ExemptHost, STEP } from './exempt-host.ts'
 import type { Incident, IncidentEvent } from './incident.ts'
 import { machineKey } from './machine-key.ts'
+import { makeRoom } from './make-room.ts'
 import { RecentUsers } from './recent-users.ts'
 import { Tally } from './tally.ts'
 
@@ -36,15 +37,6 @@ interface Address {
   users: RecentUsers | null
   /** Those who have an open incident. */
   readonly open: Set<Watched>
-}
-
-/** What the kernel counted of a host since it was read before. */
-export interface CountedAllowed {
-  readonly attempts: number
-  /** Where its counter stands. */
-  readonly packets: number
-  /** Of the reading, in milliseconds since the epoch. */
-  readonly time: number
 }
 
 type Place = Pick<Watched, 'policy' | 'thresholds'>
@@ -80,7 +72,7 @@ export class ExemptHosts {
   }
 
   /** The kernel has counted so many attempts more of a host. */
-  counted(source: string, { attempts: more, packets, time }: CountedAllowed, place: Place): IncidentEvent[] {
+  counted(source: string, { attempts: more, packets, time }: Count, place: Place): IncidentEvent[] {
     if (more === 0 && !this.#addresses.has(source)) return []
     const address = this.#addressOf(source, time, 0)
     const { account } = address
@@ -201,13 +193,7 @@ export class ExemptHosts {
     this.#hosts.delete(key)
     this.#hosts.set(key, watched)
     this.#baselines.delete(key)
-    if (this.#hosts.size > MOST_HOSTS) {
-      for (const [quietest, { open }] of this.#hosts) {
-        if (open !== null) continue
-        this.#hosts.delete(quietest)
-        break
-      }
-    }
+    makeRoom(this.#hosts, MOST_HOSTS, ({ open }) => open !== null)
     return watched
   }
 
@@ -221,7 +207,10 @@ export class ExemptHosts {
     const step = Math.floor(now / STEP)
     const known = this.#addresses.get(source)
     const address = known ?? { source, account: new Account(), step, users: null, open: new Set() }
-    if (known === undefined) this.#enter(address)
+    if (known === undefined) {
+      this.#addresses.set(source, address)
+      makeRoom(this.#addresses, MOST_HOSTS, ({ open }) => open.size > 0)
+    }
     const isOld = step > address.step && address.open.size === 0 && !this.#unsettled.has(address)
     // What was told and is not counted for so long, the kernel has forgotten.
     if (told > 0 && (known === undefined || isOld)) {
@@ -230,16 +219,6 @@ export class ExemptHosts {
       address.step = step
     }
     return address
-  }
-
-  #enter(address: Address): void {
-    this.#addresses.set(address.source, address)
-    if (this.#addresses.size <= MOST_HOSTS) return
-    for (const { source, open } of this.#addresses.values()) {
-      if (open.size > 0) continue
-      this.#addresses.delete(source)
-      return
-    }
   }
 
   /** What its incident asks and tells of the host. */

@@ -8,6 +8,7 @@ import type { Attempt } from '../watch/attempt.ts'
 import type { StandOf } from './account.ts'
 import { type First, type Machine, newMachine } from './machine.ts'
 import { machineKey } from './machine-key.ts'
+import { makeRoom } from './make-room.ts'
 import { RecentUsers } from './recent-users.ts'
 
 /** Milliseconds: see `RecentUsers`. */
@@ -39,12 +40,7 @@ export class MachineTable {
 
   enter(machine: Machine): void {
     this.#machines.set(machine.key, machine)
-    if (this.#machines.size <= this.#most) return
-    for (const { open, key, accused } of this.#machines.values()) {
-      if (open !== null || accused.size > 0) continue
-      this.#machines.delete(key)
-      return
-    }
+    makeRoom(this.#machines, this.#most, ({ open, accused }) => open !== null || accused.size > 0)
   }
 
   /** It made the latest attempt. */

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Thresholds } from '../policy/model.ts'
 import type { Attempt } from '../watch/attempt.ts'
-import type { StandOf } from './account.ts'
+import type { Count, StandOf } from './account.ts'
 import type { CaseBook } from './case-book.ts'
 import type { FloodWatch } from './flood.ts'
 import type { Incident, IncidentEvent } from './incident.ts'
@@ -27,13 +27,8 @@ export interface Governed {
 }
 
 /** What the kernel counted of a machine since it was read before. */
-export interface Counted {
-  readonly attempts: number
-  /** Where its counter stands. */
-  readonly packets: number
+export interface Counted extends Count {
   readonly verdict: Incident['verdict']
-  /** Of the reading, in milliseconds since the epoch. */
-  readonly time: number
 }
 
 /** Machines that are watched closely. */
