@@ -34,10 +34,11 @@ const LONGEST_URL = 300
 /** Every change and every refusal is told. Of one refusal again and again, the first are enough. */
 export function keepAudit(app: Api, store: AuditStore, log: Logger): void {
   const audit = log.child({ audit: true })
-  app.addHook('onResponse', (request, reply, done) => {
+  // Told before it is sent: also where nobody waits for the answer any more. What is written past Fastify is a reader's.
+  app.addHook('onSend', (request, reply, payload, done) => {
     const { method, url, identity, problem, isRepeated } = request
     const isRefusal = reply.statusCode === 401 || reply.statusCode === 403 || reply.statusCode === 429
-    if (isRepeated || (isReading(method) && !isRefusal)) return done()
+    if (isRepeated || (isReading(method) && !isRefusal)) return done(null, payload)
     const record = {
       time: Date.now(),
       requestId: request.id,
@@ -53,7 +54,7 @@ export function keepAudit(app: Api, store: AuditStore, log: Logger): void {
     if (isRefusal) audit.warn({ request_id, ...told }, 'refused')
     else audit.info({ request_id, ...told }, 'request')
     store.add(record)
-    done()
+    done(null, payload)
   })
 }
 

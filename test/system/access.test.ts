@@ -246,6 +246,24 @@ t.test('tokens and roles', async (t) => {
     }
   })
 
+  t.test('a change is told also when whoever made it did not wait for the answer', async (t) => {
+    const headers = `Host: localhost\r\nAuthorization: Bearer ${tokens.get('operator')?.token}\r\nIf-None-Match: *\r\n`
+    const body = '{"sources":["100.64.9.77"]}'
+    const impatient = openRaw(
+      socketPath,
+      `PUT /v1/exemptions/abandoned HTTP/1.1\r\n${headers}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    )
+    await until('what was asked for', async () => impatient.isSent())
+    impatient.close()
+    await until('the entry', async () => {
+      const { items } = JSON.parse((await by(early.token, get('/v1/audit'))).text) as {
+        items: { url: string; status: number }[]
+      }
+      return items.some(({ url, status }) => url.endsWith('/abandoned') && status === 201)
+    })
+    t.equal((await by(early.token, get('/v1/exemptions/abandoned'))).status, 200)
+  })
+
   t.test('more connections than there may be are not taken', async (t) => {
     const open = Array.from({ length: 2 * MOST_CONNECTIONS }, () => openRaw(socketPath, ''))
     await until('refusals', async () => open.filter((one) => one.isOver()).length >= MOST_CONNECTIONS)

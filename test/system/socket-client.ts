@@ -49,6 +49,8 @@ export function openStream(socketPath: string, { method, path, headers = {} }: Q
 export interface Raw {
   /** Whether the other side has ended it. */
   isOver(): boolean
+  /** Whether all that was to be said has left. */
+  isSent(): boolean
   close(): void
 }
 
@@ -56,9 +58,10 @@ export function openRaw(socketPath: string, said: string): Raw {
   const socket = connect({ path: socketPath })
   let isOver = false
   for (const event of ['close', 'end', 'error']) socket.on(event, () => (isOver = true))
-  socket.on('connect', () => socket.write(said))
+  let isSent = false
+  socket.on('connect', () => socket.write(said, () => (isSent = true)))
   socket.resume()
-  return { isOver: () => isOver, close: () => socket.destroy() }
+  return { isOver: () => isOver, isSent: () => isSent, close: () => socket.destroy() }
 }
 
 export interface SocketClient {
