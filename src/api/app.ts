@@ -53,7 +53,6 @@ export interface Needs {
 export async function createApp(context: Context, needs: Needs, logger: Logger): Promise<Api> {
   const { tokens, audit, answers, config } = needs
   const app: Api = fastify({
-    loggerInstance: logger as FastifyBaseLogger,
     bodyLimit: BODY_LIMIT,
     // A mistyped field must be an error, not something that is quietly mended or dropped.
     ajv: {
@@ -66,8 +65,9 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
       void sendProblem(reply as unknown as FastifyReply, toApiError(error)),
     // Scrapes and health checks would drown everything else; what changes something is in the audit.
     logController: new LogController({ disableRequestLogging: true }),
-    // A logger for each request would cost more than most requests; where something is said, its id is.
-    childLoggerFactory: (parent) => parent,
+    // Not as the logger of the whole, for which Fastify would listen to the end of each response; where something is said
+    // of a request, its id is.
+    childLoggerFactory: () => logger as FastifyBaseLogger,
   }).withTypeProvider<TypeBoxProvider>()
   // As the handlers say: a serialiser made from a schema would drop what that does not name.
   app.setSerializerCompiler(() => JSON.stringify)
@@ -93,7 +93,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   readBodies(app)
   checkAccept(app)
   answerRepeats(app, answers)
-  const kept = new KeptAnswers({ events: context.events, now: () => performance.now() })
+  const kept = new KeptAnswers(context.events)
   hookChanges(app, {
     onSend(_, __, payload, done) {
       kept.forget()

@@ -50,10 +50,7 @@ export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
       if (method === 'HEAD') return reply.type('text/event-stream').send('')
       const counted = countedAs(identity, ip)
       mustHaveRoom(open, counted)
-      for (const [name, value] of Object.entries(reply.getHeaders())) reply.raw.setHeader(name, value ?? '')
-      reply.hijack()
-      const { raw } = reply
-      raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' })
+      const raw = reply.takeOver(['content-type', 'text/event-stream', 'cache-control', 'no-store'])
       open.set(raw, counted)
       const lastId = headers['last-event-id']
       const stop = stream(raw, events, {

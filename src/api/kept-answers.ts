@@ -2,7 +2,6 @@
  * Answers that many ask for again and again, such as the status: made once, and the same bytes given out until something
  * has happened, or until they are old. Whoever has changed something finds it in what it asks for next.
  */
-import type { OutgoingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { EventLog } from '../control/event-log.ts'
 import { takesJson } from './accept.ts'
@@ -13,19 +12,8 @@ export interface KeptAnswer {
   readonly body: string | Buffer
   /** RFC 9110 §8.8.3, with its quotation marks; strong: the same bytes. */
   readonly etag: string
-  /** Bytes of it. */
-  readonly length: string
-}
-
-interface Kept extends KeptAnswer {
-  /** Milliseconds on the clock. */
-  readonly made: number
-}
-
-export interface KeptAnswersOptions {
-  readonly events: Pick<EventLog, 'read' | 'listen'>
-  /** A clock in milliseconds that never goes back. */
-  readonly now: () => number
+  /** Its headers, names and values in turn. */
+  readonly headers: readonly string[]
 }
 
 /** Milliseconds: what grows without being told as an event, such as counters, is no older. */
@@ -33,17 +21,18 @@ const LIFETIME = 100
 /** Answers, and bytes of them all. */
 const MOST = 64
 const MOST_BYTES = 4_000_000
+const CACHING = ['cache-control', 'no-cache'] as const
 const JSON_TYPE = 'application/json; charset=utf-8'
 /** From so many characters on an answer is kept as bytes. */
 const LONG = 4_096
 
 export class KeptAnswers {
-  readonly #now: () => number
-  readonly #kept = new Map<string, Kept>()
+  readonly #kept = new Map<string, KeptAnswer>()
   #size = 0
+  /** While it runs, everything is forgotten at its end. */
+  #timer: NodeJS.Timeout | null = null
 
-  constructor({ events, now }: KeptAnswersOptions) {
-    this.#now = now
+  constructor(events: Pick<EventLog, 'read' | 'listen'>) {
     const cursor = events.read(null)
     events.listen(() => {
       for (let event = cursor.next(); event !== null; event = cursor.next()) {
@@ -53,10 +42,9 @@ export class KeptAnswers {
     })
   }
 
-  /** What is kept of that address, and is not too old. */
+  /** What is kept of that address. */
   find(url: string): KeptAnswer | null {
-    const known = this.#kept.get(url)
-    return known !== undefined && this.#now() - known.made < LIFETIME ? known : null
+    return this.#kept.get(url) ?? null
   }
 
   /** The answer of that address, made by `make` where none is kept. It must not depend on who asks. */
@@ -65,7 +53,10 @@ export class KeptAnswers {
     if (known !== null) return known
     const text = JSON.stringify(make())
     const body = text.length < LONG ? text : Buffer.from(text)
-    const made = { body, etag: tagOf(text), length: String(Buffer.byteLength(body)), made: this.#now() }
+    const etag = tagOf(text)
+    const length = String(Buffer.byteLength(body))
+    const headers = [...CACHING, 'etag', etag, 'content-type', JSON_TYPE, 'content-length', length]
+    const made = { body, etag, headers }
     this.#keep(url, made)
     return made
   }
@@ -76,7 +67,11 @@ export class KeptAnswers {
     this.#size = 0
   }
 
-  #keep(url: string, answer: Kept): void {
+  #keep(url: string, answer: KeptAnswer): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      this.forget()
+    }, LIFETIME).unref()
     this.#size += answer.body.length - (this.#kept.get(url)?.body.length ?? 0)
     this.#kept.set(url, answer)
     if (this.#kept.size > MOST || this.#size > MOST_BYTES) this.forget()
@@ -92,9 +87,7 @@ export function answerAtOnce(kept: KeptAnswers): onRequestHookHandler {
     const { accept = '*/*', 'if-none-match': condition } = request.headers
     const known = request.method === 'GET' && condition === undefined ? kept.find(request.url) : null
     if (known === null || !takesJson(accept)) return done()
-    describe(reply, known).header('content-type', JSON_TYPE).header('content-length', known.length)
-    reply.hijack()
-    reply.raw.writeHead(200, reply.getHeaders() as OutgoingHttpHeaders).end(known.body)
+    reply.takeOver(known.headers).end(known.body)
   }
 }
 
@@ -106,12 +99,8 @@ export function sendKept(
   make: () => object,
 ): FastifyReply {
   const answer = kept.get(url, make)
-  describe(reply, answer)
+  reply.header('etag', answer.etag).header(...CACHING)
   if (headers['if-none-match'] !== undefined && namesOne(headers['if-none-match'], answer.etag))
     return reply.code(304).send()
   return reply.header('content-type', JSON_TYPE).send(answer.body)
-}
-
-function describe(reply: FastifyReply, { etag }: KeptAnswer): FastifyReply {
-  return reply.header('etag', etag).header('cache-control', 'no-cache')
 }

@@ -47,13 +47,10 @@ export async function listen(app: Api, addresses: readonly Listen[], config: Api
   try {
     for (const address of addresses) {
       const origin = originOf(address, config)
-      const answer: RequestListener = (request, response) => {
-        mark(request, origin)
-        app.routing(request, response)
-      }
-      const overTls = origin === 'tls' && secrets !== null ? openTls(secrets, answer) : null
+      const overTls = origin === 'tls' && secrets !== null ? openTls(secrets, app.routing) : null
       if (overTls !== null) tlsServers.push(overTls)
-      const server = overTls ?? createServer(LIMITS, answer)
+      const server = overTls ?? createServer(LIMITS, app.routing)
+      server.on(overTls === null ? 'connection' : 'secureConnection', (socket) => mark(socket, origin))
       servers.push(server)
       bound(server, config.limits.connections)
       await listenOne(server, address, config.socket)

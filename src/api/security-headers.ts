@@ -1,6 +1,7 @@
 /** What every answer tells browsers not to do with it. Worked out once by helmet: for each request it would cost more than the rest. */
 import { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
+import type { FastifyRequest } from 'fastify'
 import helmet, { type HelmetOptions } from 'helmet'
 import type { Api } from './route.ts'
 
@@ -9,9 +10,17 @@ declare module 'fastify' {
     /** What the answers of a route may do in a browser; nothing when absent. */
     readonly contentSecurityPolicy?: HelmetOptions['contentSecurityPolicy']
   }
+  interface FastifyReply {
+    /**
+     * For what is written past Fastify, which does nothing more about it: writes the head, status 200, with these headers
+     * (names and values in turn) and those that every answer has.
+     */
+    takeOver(headers: readonly string[]): ServerResponse
+  }
 }
 
-type Headers = readonly (readonly [string, string])[]
+/** Names and values in turn. */
+type Headers = readonly string[]
 
 /** Nothing that the API answers is meant to be rendered. */
 const NOTHING = { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }
@@ -38,12 +47,21 @@ export function secureHeaders(app: Api, { overTls }: { readonly overTls: boolean
     if (contentSecurityPolicy === undefined) return
     others.set(contentSecurityPolicy, headersOf({ contentSecurityPolicy, strictTransportSecurity }))
   })
-  app.addHook('onRequest', (request, reply, done) => {
-    const { contentSecurityPolicy } = request.routeOptions.config
+  const headersFor = ({ id, routeOptions }: FastifyRequest): string[] => {
+    const { contentSecurityPolicy } = routeOptions.config
     const headers = contentSecurityPolicy === undefined ? usual : (others.get(contentSecurityPolicy) ?? usual)
-    for (const [name, value] of headers) reply.header(name, value)
-    reply.header('x-request-id', request.id)
-    done()
+    return [...headers, 'x-request-id', id]
+  }
+  app.addHook('onSend', (request, reply, payload, done) => {
+    const headers = headersFor(request)
+    for (let at = 0; at < headers.length; at += 2) reply.header(headers[at] ?? '', headers[at + 1])
+    done(null, payload)
+  })
+  app.decorateReply('takeOver', function (headers) {
+    const all = headersFor(this.request)
+    all.push(...headers)
+    this.hijack()
+    return this.raw.writeHead(200, all)
   })
 }
 
@@ -53,5 +71,5 @@ function headersOf(options: HelmetOptions): Headers {
   helmet(options)(request, response, (error) => {
     if (error !== undefined) throw error
   })
-  return Object.entries(response.getHeaders()).map(([name, value]) => [name, String(value)])
+  return Object.entries(response.getHeaders()).flatMap(([name, value]) => [name, String(value)])
 }

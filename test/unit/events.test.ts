@@ -9,6 +9,7 @@ import { fastify } from 'fastify'
 import t from 'tap'
 import { eventRoutes } from '../../src/api/events.ts'
 import { type Api, addRoutes, type TypeBoxProvider } from '../../src/api/route.ts'
+import { secureHeaders } from '../../src/api/security-headers.ts'
 import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
 import { LineBudget } from '../../src/control/line-budget.ts'
 import { directory } from './support.ts'
@@ -119,6 +120,7 @@ t.test('a log takes so many lines a second, and knows how many it left out', asy
 t.test('who does not read is cut after some signs of life; who reads is not', async (t) => {
   const events = new EventLog({ now: Date.now })
   const app = fastify().withTypeProvider<TypeBoxProvider>() as unknown as Api
+  secureHeaders(app, { overTls: false })
   app.decorateRequest('identity', null)
   app.addHook('onRequest', async (request) => {
     request.identity = { name: 'somebody', role: 'viewer', by: 'place', tokenId: null }

@@ -90,11 +90,21 @@ function mustNotBeABrowsersDoing({ headers }: IncomingMessage, origin: Origin | 
     (page !== undefined && page !== `http://${host}` && page !== `https://${host}`) ||
     (site !== undefined && site !== 'same-origin' && site !== 'none')
   if (isForeign) throw new ApiError('forbidden', 'a page of another site asks; only its own pages may')
-  if (origin !== 'loopback') return
-  const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
-  if (name !== 'localhost' && !isLoopback(name))
+  if (origin === 'loopback' && !isOfLoopback(host))
     throw new ApiError(
       'forbidden',
       `${host} is no name of this machine's loopback: use 127.0.0.1 or localhost`,
     )
+}
+
+/** `Host` headers that were found to name the loopback: clients say the same again and again. */
+const hostsOfLoopback = new Set<string>()
+const MOST_HOSTS = 64
+
+function isOfLoopback(host: string): boolean {
+  if (hostsOfLoopback.has(host)) return true
+  const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  if (name !== 'localhost' && !isLoopback(name)) return false
+  if (hostsOfLoopback.size < MOST_HOSTS) hostsOfLoopback.add(host)
+  return true
 }

@@ -12,7 +12,7 @@ import { may } from './roles.ts'
 declare module 'fastify' {
   interface FastifyRequest {
     /** Who asks. Of public routes nobody is asked for. */
-    caller: Caller
+    readonly caller: Caller
     /** null: nobody is known. */
     identity: Identity | null
     /** It is one of many refusals, and is not told of again. */
@@ -20,7 +20,7 @@ declare module 'fastify' {
   }
 }
 
-const NOBODY = 'anonymous'
+const NOBODY = { name: 'anonymous', role: 'viewer' } as const
 const MINUTE = 60_000
 
 /** An address, or the /64 of one; there is none over the socket. */
@@ -52,12 +52,16 @@ export async function guard(
   app.addHook('onRoute', ({ url, config }) => {
     if (config?.access === undefined) throw new Error(`${url} does not say who may use it`)
   })
-  app.decorateRequest('caller')
   app.decorateRequest('identity', null)
+  app.decorateRequest('caller', {
+    getter() {
+      const { name, role } = this.identity ?? NOBODY
+      return { name, role, requestId: this.id }
+    },
+  })
   app.decorateRequest('isRepeated', false)
   app.addHook('onRequest', (request, reply, done) => {
     const { access = 'public' } = request.routeOptions.config
-    request.caller = { name: NOBODY, role: 'viewer', requestId: request.id }
     if (access === 'public') return done()
     try {
       request.identity = identify(request.raw, authentication)
@@ -66,7 +70,6 @@ export async function guard(
       return
     }
     const { name, role, by } = request.identity
-    request.caller = { name, role, requestId: request.id }
     const refusal = may(role, access)
       ? undefined
       : new ApiError('forbidden', `${name} has the role ${role}, and this needs ${access}`)

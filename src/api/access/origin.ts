@@ -1,19 +1,20 @@
 /** By which of the sockets a request came: that decides whether it must say who it is. */
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 
 export type Origin = 'socket' | 'loopback' | 'tls'
 
-const ORIGIN = Symbol('origin')
-type Marked = IncomingMessage & { [ORIGIN]?: Origin }
+const origins = new WeakMap<Socket, Origin>()
 
-export function mark(request: IncomingMessage, origin: Origin): void {
-  ;(request as Marked)[ORIGIN] = origin
+/** Of a connection that was just accepted: all that is asked over it comes from there. */
+export function mark(connection: Socket, origin: Origin): void {
+  origins.set(connection, origin)
 }
 
 /** null: by none of ours, and nothing is taken for granted. */
-export function originOf(request: IncomingMessage): Origin | null {
-  return (request as Marked)[ORIGIN] ?? null
+export function originOf({ socket }: IncomingMessage): Origin | null {
+  return origins.get(socket) ?? null
 }
 
 /** The connection of a request by TLS. */
