@@ -169,20 +169,42 @@ export interface Machine {
   readonly lastSeen: number
 }
 
+const COARSER = { minute: 'hour', hour: 'day', day: 'week' } as const satisfies Partial<Record<Step, Step>>
+
+/**
+ * What each machine did in the spans from :first to before :end. Those from :wholeFirst to before :wholeEnd are whole spans
+ * of the next level: the sums of all levels agree, and there are far fewer of those.
+ */
+function sumsOf(step: Step): string {
+  // Who forgets nothing reads most weeks anyway, and in this order there is nothing to sort.
+  if (step === 'week')
+    return `SELECT machine, attempts FROM machine_week INDEXED BY ${WEEKS_BY_MACHINE}
+      WHERE time >= :first AND time < :end`
+  const from = (level: Step) => `SELECT machine, attempts FROM machine_${level}`
+  return `${from(step)} WHERE time >= :first AND time < :wholeFirst
+    UNION ALL ${from(COARSER[step])} WHERE time >= :wholeFirst AND time < :wholeEnd
+    UNION ALL ${from(step)} WHERE time >= :wholeEnd AND time < :end`
+}
+
+function wholeSpans(step: Step, first: number, end: number): { wholeFirst?: number; wholeEnd?: number } {
+  if (step === 'week') return {}
+  const coarser = levelOf(COARSER[step])
+  const wholeFirst = Math.min(end, spanStart(coarser, (first + coarser.seconds - 1) * 1000))
+  return { wholeFirst, wholeEnd: Math.max(wholeFirst, spanStart(coarser, end * 1000)) }
+}
+
 /** The machines with the most attempts in a span of time. */
 export function top(database: AttemptsDatabase, query: TopQuery): Machine[] {
   const { step, from, to, allowed, policy, limit, offset } = query
   const level = levelOf(step)
-  // Who forgets nothing reads most weeks anyway; of finer spans a few are read out of many.
-  const index = step === 'week' ? `INDEXED BY ${WEEKS_BY_MACHINE}` : ''
+  const [first, end] = [spanStart(level, from), Math.ceil(to / 1000)]
   // Sums of one number for all machines, and the rest for those that are asked for.
   return database
     .prepare(
       `SELECT source, policy, verdict, ranked.attempts, first_seen, last_seen,
          sum(told) AS told, max(destinations) AS destinations
        FROM (
-         SELECT id, sums.attempts FROM (SELECT machine, sum(attempts) AS attempts FROM machine_${step} ${index}
-           WHERE time >= :first AND time < :end GROUP BY machine) AS sums
+         SELECT id, sums.attempts FROM (SELECT machine, sum(attempts) AS attempts FROM (${sumsOf(step)}) GROUP BY machine) AS sums
          CROSS JOIN machines ON id = machine
          WHERE allowed = :allowed
            AND (:policy IS NULL OR label IN (SELECT id FROM labels WHERE policy = :policy))
@@ -193,8 +215,9 @@ export function top(database: AttemptsDatabase, query: TopQuery): Machine[] {
        GROUP BY ranked.id ORDER BY ranked.attempts DESC, ranked.id`,
     )
     .all({
-      first: spanStart(level, from),
-      end: Math.ceil(to / 1000),
+      first,
+      end,
+      ...wholeSpans(step, first, end),
       seconds: level.seconds,
       allowed: allowed ? 1 : 0,
       policy: policy ?? null,

@@ -315,6 +315,59 @@ t.test('sums agree with a naive model at every level, for each machine, policy a
   )
 })
 
+t.test('a ranking of any span is that of a naive model', async (t) => {
+  const root = await folder(t)
+  const sources = ['100.64.0.1', '100.64.0.2', '100.64.0.3']
+  const longest: readonly (readonly [Step, number])[] = [
+    ['minute', 3 * 60 * MINUTE],
+    ['hour', 3 * DAY],
+    ['day', 30 * DAY],
+    ['week', 90 * DAY],
+  ]
+  let runs = 0
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...longest).chain(([step, most]) => {
+        const time = fc.integer({ min: 0, max: most })
+        const told = fc.record({ time, source: fc.constantFrom(...sources) })
+        return fc.record({
+          step: fc.constant(step),
+          from: time,
+          to: time,
+          told: fc.array(told, { maxLength: 200 }),
+        })
+      }),
+      ({ step, from, to, told }) => {
+        const { log } = open(join(root, `${runs++}.db`))
+        for (const { time, source } of told) tell(log, attempt(START + time, source))
+        log.flush(START + Math.max(0, ...told.map(({ time }) => time)))
+        const level = levelOf(step)
+        const first = spanStart(level, START + Math.min(from, to))
+        const end = spanStart(level, START + Math.max(from, to)) + level.seconds
+        const ranked = log.top({
+          step,
+          from: first * 1000,
+          to: end * 1000,
+          allowed: false,
+          limit: 10,
+          offset: 0,
+        })
+        log.close()
+        const expected = sources.map((source) => ({
+          source,
+          attempts: told.filter(
+            (one) =>
+              one.source === source && START + one.time >= first * 1000 && START + one.time < end * 1000,
+          ).length,
+        }))
+        const found = (source: string) => ranked.find((one) => one.source === source)?.attempts ?? 0
+        return expected.every(({ source, attempts }) => found(source) === attempts)
+      },
+    ),
+    { numRuns: 60 },
+  )
+})
+
 t.test('attempts in detail', async (t) => {
   const { log } = open(join(await folder(t), 'attempts.db'), { details: 30, limits: { details: 20 } })
   const one = attempt(START, '100.64.0.1', { uid: 1000, interface: null })
