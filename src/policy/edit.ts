@@ -1,6 +1,8 @@
 /** Changes of one document in a file's text; every other document, comment and blank line stays as it is. */
 import { isDeepStrictEqual } from 'node:util'
 import {
+  isAlias,
+  isCollection,
   isMap,
   isNode,
   isScalar,
@@ -21,11 +23,22 @@ export function renderDocument(document: Document): string {
   return stringify(document, { lineWidth: 0, defaultKeyType: 'PLAIN' })
 }
 
-/** What does not differ keeps its text, inside of the document too; where that cannot be had it is written anew. */
+/**
+ * What does not differ keeps its text, inside of the document too. Where that cannot be had, it keeps its comments; where
+ * neither can, the document is written anew.
+ */
 export function replaceDocument(text: string, span: Span, document: Document): string {
-  const content = text.slice(span.contentStart, span.contentEnd)
-  const edited = editMapping(content, document) ?? renderDocument(document)
-  return text.slice(0, span.contentStart) + edited + text.slice(span.contentEnd)
+  const whole = text.slice(span.contentStart, span.contentEnd)
+  const isCrLf = hasOnlyCrLf(text)
+  const content = isCrLf ? whole.replaceAll('\r\n', '\n') : whole
+  const edited = editMapping(content, document) ?? editNodes(content, document) ?? renderDocument(document)
+  const after = isCrLf ? edited.replaceAll('\n', '\r\n') : edited
+  return text.slice(0, span.contentStart) + after + text.slice(span.contentEnd)
+}
+
+/** Whether every line of a text ends as on Windows. */
+function hasOnlyCrLf(text: string): boolean {
+  return text.includes('\r\n') && !/(?<!\r)\n/.test(text)
 }
 
 /** null when nothing but comments would be left: then the file itself should go. */
@@ -36,11 +49,11 @@ export function removeDocument(text: string, span: Span): string | null {
 
 type Mapping = Readonly<Record<string, unknown>>
 
-/** null: it is written in a way that is not edited here, such as with anchors, or all on one line. */
+/** null: it is written in a way that is not edited here, such as all on one line, or what changes has anchors. */
 function editMapping(content: string, wanted: Mapping): string | null {
   const doc = parseDocument(content, { stringKeys: true, schema: 'core' })
   const { contents } = doc
-  if (doc.errors.length > 0 || !isMap(contents) || contents.flow === true || hasReferences(doc)) return null
+  if (doc.errors.length > 0 || !isMap(contents) || contents.flow === true) return null
   const places = placesOf(contents)
   if (places === null) return null
   const before = doc.toJS() as Mapping
@@ -55,6 +68,7 @@ function editMapping(content: string, wanted: Mapping): string | null {
       continue
     }
     if (!isDeepStrictEqual(before[key], wanted[key])) {
+      if (hasReferences(pair)) return null
       edited += renderPair(pair, wanted[key], indentsSequences(content, start, pair))
       // The value of a block (`|`) ends behind its last line.
       at = content[end - 1] === '\n' ? end - 1 : end
@@ -67,6 +81,20 @@ function editMapping(content: string, wanted: Mapping): string | null {
     edited = `${edited.replace(/\n*$/, '\n')}${more}`
   }
   return says(edited, wanted) ? edited : null
+}
+
+/** The same with the layout of the library, which keeps comments and anchors. null: an anchor says something else now. */
+function editNodes(content: string, wanted: Mapping): string | null {
+  const doc = parseDocument(content, { stringKeys: true, schema: 'core' })
+  if (doc.errors.length > 0 || !isMap(doc.contents)) return null
+  changeNode(doc, doc.contents, wanted)
+  try {
+    const edited = doc.toString({ lineWidth: 0, flowCollectionPadding: false })
+    return says(edited, wanted) ? edited : null
+  } catch {
+    // An alias of what is no longer there.
+    return null
+  }
 }
 
 interface Place {
@@ -88,11 +116,11 @@ function placesOf({ items }: YAMLMap): Place[] | null {
 }
 
 /** An anchor may be used elsewhere. */
-function hasReferences(doc: YamlDocument.Parsed): boolean {
+function hasReferences({ value }: Pair): boolean {
+  if (!isNode(value)) return false
   let found = false
-  visit(doc, (_, node) => {
-    if (!isNode(node) || !('anchor' in node || 'source' in node)) return undefined
-    if (node.constructor.name !== 'Alias' && (node as { anchor?: string }).anchor === undefined)
+  visit(value, (_, node) => {
+    if (!isAlias(node) && !((isScalar(node) || isCollection(node)) && node.anchor !== undefined))
       return undefined
     found = true
     return visit.BREAK
@@ -165,5 +193,11 @@ function lineEnd(content: string, offset: number): number {
 /** Whether the text is one document that says just this. */
 function says(text: string, wanted: Mapping): boolean {
   const doc = parseDocument(text, { stringKeys: true, schema: 'core' })
-  return doc.errors.length === 0 && doc.warnings.length === 0 && isDeepStrictEqual(doc.toJS(), { ...wanted })
+  if (doc.errors.length > 0 || doc.warnings.length > 0) return false
+  try {
+    return isDeepStrictEqual(doc.toJS(), { ...wanted })
+  } catch {
+    // An alias whose anchor has gone with what had it.
+    return false
+  }
 }

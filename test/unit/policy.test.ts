@@ -767,3 +767,44 @@ t.test('edits leave every other document and comment alone', async (t) => {
   const single = '# alone\nkind: list\nname: a\nprefixes: [10.0.0.0/8]\n'
   t.equal(removeDocument(single, parseYaml('f', single).documents[0]?.span ?? a.span), null)
 })
+
+t.test('edits keep the layout that a document has', async (t) => {
+  const relay = { kind: 'relay' as const, name: 'a', addresses: ['192.0.2.1', '192.0.2.2'] }
+  const edit = (text: string, more: object = {}) => {
+    const [document] = parseYaml('f', text).documents
+    if (document === undefined) throw new Error('a document')
+    const edited = replaceDocument(text, document.span, { ...relay, ...more })
+    t.strictSame(parseYaml('f', edited).documents[0]?.value, { ...relay, ...more }, edited)
+    return edited
+  }
+  t.equal(
+    edit('kind: relay # k\r\nname: a\r\naddresses:\r\n  - 192.0.2.1 # one\r\n# end\r\n'),
+    'kind: relay # k\r\nname: a\r\naddresses:\r\n  - 192.0.2.1 # one\r\n  - 192.0.2.2\r\n# end\r\n',
+    'lines end as they did',
+  )
+  const clients = ['192.0.2.0/24']
+  t.equal(
+    edit('kind: relay\nname: a # ours\nclients: &c [192.0.2.0/24] # all\naddresses: [192.0.2.1]\n', {
+      clients,
+    }),
+    'kind: relay\nname: a # ours\nclients: &c [192.0.2.0/24] # all\naddresses: [192.0.2.1, 192.0.2.2]\n',
+    'an anchor elsewhere costs nothing',
+  )
+  t.equal(
+    edit('kind: relay\nname: a # ours\naddresses: &x\n  - 192.0.2.1 # one\n'),
+    'kind: relay\nname: a # ours\naddresses: &x\n  - 192.0.2.1 # one\n  - 192.0.2.2\n',
+    'nor does one on what changes',
+  )
+  const named = 'kind: relay\nname: a # ours\naddresses: &x [192.0.2.1]\nclients: *x\n'
+  t.match(
+    edit(named, { clients: ['192.0.2.1'] }),
+    /clients:\s+- 192\.0\.2\.1\n/,
+    'what has its alias stays as it was',
+  )
+  t.notMatch(edit(named), /clients/, 'or goes')
+  t.equal(
+    edit('{kind: relay, name: a, addresses: [192.0.2.1]} # short\n'),
+    '{kind: relay, name: a, addresses: [192.0.2.1, 192.0.2.2]} # short\n',
+    'on one line',
+  )
+})
