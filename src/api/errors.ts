@@ -20,6 +20,7 @@ import {
   GitError,
   NoHistoryError,
   NoRevisionError,
+  RewrittenError,
 } from '../history/history-error.ts'
 import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
@@ -60,6 +61,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
     const code = error instanceof ConflictError ? 'history-conflict' : 'edited-by-hand'
     return new ApiError(code, error.message, { files: error.files })
   }
+  if (error instanceof RewrittenError) return new ApiError('history-conflict', error.message, { files: [] })
   if (error instanceof NoRequestError || error instanceof NoRevisionError)
     return new ApiError('not-found', error.message)
   if (error instanceof RequestDecidedError) return new ApiError('request-decided', error.message)

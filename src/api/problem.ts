@@ -20,7 +20,7 @@ export const PROBLEMS = {
   'request-decided': [409, 'The request is decided already'],
   'open-incident': [409, 'A host that would be exempt has an open incident'],
   'edited-by-hand': [409, 'Somebody has edited the files by hand'],
-  'history-conflict': [409, 'Two changes touch the same lines'],
+  'history-conflict': [409, "Two changes touch the same lines, or the remote's branch was rewritten"],
   'no-history': [409, 'The policies have no history'],
   'token-exists': [409, 'A token of this name is in force'],
   'too-many-tokens': [409, 'There are too many tokens'],

@@ -26,6 +26,16 @@ export class ConflictError extends Error {
   }
 }
 
+/** The remote's branch no longer has what was pulled from it, or pushed to it; nothing was changed. */
+export class RewrittenError extends Error {
+  /** @param known the revision that both sides had */
+  constructor(branch: string, known: string) {
+    super(
+      `${branch} was rewritten at the remote: it no longer has revision ${known.slice(0, 12)}, which is here; bring it back there, or reset the work tree to what is there; nothing was changed`,
+    )
+  }
+}
+
 /** There is no history: the policy directory is no git work tree, or it must not be used. */
 export class NoHistoryError extends Error {}
 

@@ -20,6 +20,11 @@ export class Remote {
     return `refs/remotes/egress25/${this.config.branch}`
   }
 
+  /** The latest revision that was here and there at once. */
+  get inStepRef(): string {
+    return `refs/egress25/in-step/${this.config.branch}`
+  }
+
   /** @throws GitError when the remote does not answer, or has no such branch */
   async fetch(): Promise<void> {
     const { url, branch } = this.config

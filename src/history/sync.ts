@@ -12,7 +12,7 @@ import { PolicyError } from '../control/policy-error.ts'
 import { type Diagnostic, diagnostic } from '../policy/diagnostic.ts'
 import { LIMITS } from '../policy/files.ts'
 import type { History } from './history.ts'
-import { ConflictError, EditedByHandError, GitError } from './history-error.ts'
+import { ConflictError, EditedByHandError, GitError, RewrittenError } from './history-error.ts'
 import type { Journal } from './journal.ts'
 import { rebase } from './rebase.ts'
 import { moveBranch } from './reconcile.ts'
@@ -37,7 +37,7 @@ export interface SyncOptions {
   readonly onState: (status: SyncStatus) => void
 }
 
-/** `refused`: the remote's head does not pass; `diverged`: both sides changed the same. */
+/** `refused`: the remote's head does not pass, or its branch was rewritten; `diverged`: both sides changed the same. */
 export const SYNC_STATES = [
   'unknown',
   'in-step',
@@ -99,7 +99,7 @@ export class Sync {
 
   /**
    * Fetches, brings what is new into force, and pushes what is new here.
-   * @throws PolicyError, UnsignedError, ConflictError, EditedByHandError, GitError, or what a change throws; then the
+   * @throws PolicyError, UnsignedError, RewrittenError, ConflictError, EditedByHandError, GitError, or what a change throws; then the
    *   last good revision stays in force
    */
   pull(by: Caller): Promise<SyncStatus> {
@@ -117,6 +117,7 @@ export class Sync {
         await remote.fetch()
         revision = await repository.commitOf(remote.ref)
         if (revision === null) throw new GitError(`the remote has no branch ${remote.config.branch}`)
+        await this.#mustGoForwards(revision)
         await this.#take(revision, by)
         const { commit } = await repository.head()
         if (commit === null || commit === revision || !remote.config.push) break
@@ -128,6 +129,7 @@ export class Sync {
         }
         if (tries === TRIES) throw new GitError('the remote moves on faster than can be pushed to it')
       }
+      await repository.git.read(['update-ref', remote.inStepRef, revision])
       this.#inStepAt = this.#options.now()
       await this.#say({ ...UNKNOWN, state: 'in-step', revision })
       return this.#status
@@ -135,6 +137,21 @@ export class Sync {
       await this.#say(await this.#refusal(error as Error, revision))
       throw error
     }
+  }
+
+  /**
+   * What the remote had once and has no longer was taken out there by somebody: it is not ours to push again, nor is it for
+   * a poll to bring older rules into force. Whoever resets the work tree agrees.
+   * @throws RewrittenError
+   */
+  async #mustGoForwards(theirs: string): Promise<void> {
+    const { history, remote } = this.#options
+    const { repository } = history
+    const known = await repository.commitOf(remote.inStepRef)
+    if (known === null || known === theirs || (await repository.isAncestor(known, theirs))) return
+    const { commit } = await repository.head()
+    if (commit === null || !(await repository.isAncestor(known, commit))) return
+    throw new RewrittenError(remote.config.branch, known)
   }
 
   async #take(theirs: string, by: Caller): Promise<void> {

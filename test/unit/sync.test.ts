@@ -151,6 +151,56 @@ t.test('a remote', async (t) => {
   })
 })
 
+t.test(
+  'what is taken out of the remote branch is neither pushed again nor taken back by itself',
+  async (t) => {
+    const { url, clone, bare } = await gitServer(t)
+    const root = await directory(t)
+    const desk = await openDesk(t, root, { remote: { remote: url, history: 'init' } })
+    t.teardown(() => desk.close())
+    const { sync } = desk
+    if (sync === null) throw new Error('no remote')
+    const pull = () => sync.pull(ALICE)
+    const head = (where: string) => git(where, 'rev-parse', 'main')
+    const force = () => git(clone, 'push', '--quiet', '--force', 'origin', 'main')
+    const relay = (address: string) => `kind: relay\nname: mx\naddresses: [${address}]\n`
+    await commit(clone, { 'mx.yaml': relay('192.0.2.25') }, 'A slip')
+    await push(clone)
+    await pull()
+    const slip = await head(clone)
+
+    await git(clone, 'reset', '--quiet', '--hard', 'HEAD~1')
+    await force()
+    const before = await head(clone)
+    const rewritten = /rewritten at the remote/
+    await t.rejects(pull(), rewritten)
+    await desk.put('exemption', 'acme', { sources: ['100.64.12.7'] })
+    await t.rejects(pull(), rewritten, 'and again, with a change here')
+    t.match(sync.status, { state: 'refused', kept: null, revision: before })
+    t.equal(await head(bare), before, 'nothing was pushed')
+    t.equal((await git(bare, 'branch', '--format=%(refname)')).trim(), 'refs/heads/main')
+    t.same(names(desk), ['acme', 'mx', 'residential'], 'what was good last stays')
+
+    await commit(clone, { 'mx.yaml': relay('192.0.2.26') }, 'Another one')
+    await force()
+    await t.rejects(pull(), rewritten, 'also when something stands in its place')
+
+    await git(clone, 'reset', '--quiet', '--hard', slip)
+    await force()
+    t.match(await pull(), { state: 'in-step' }, 'it is back')
+    t.equal(await head(bare), await head(root))
+
+    await git(clone, 'reset', '--quiet', '--hard', before)
+    await force()
+    await t.rejects(pull(), rewritten)
+    await git(root, 'reset', '--quiet', '--hard', 'refs/remotes/egress25/main')
+    t.match(await pull(), { state: 'in-step' }, 'somebody here agrees')
+    t.equal(await head(bare), before)
+    await desk.controller.apply()
+    t.same(names(desk), ['residential'])
+  },
+)
+
 t.test('signatures', async (t) => {
   const { url, clone } = await gitServer(t)
   const keys = await directory(t)
