@@ -72,11 +72,30 @@ export function putChange(
     }
   }
   const { origin, span } = existing.source
-  return { path: origin.file, text: replaceDocument(textOf(origin.file), span, document) }
+  return changeText(origin.file, textOf, (text) => replaceDocument(text, span, document))
 }
 
 export function deleteChange({ source }: LocatedDocument, textOf: (path: string) => string): FileChange {
-  return { path: source.origin.file, text: removeDocument(textOf(source.origin.file), source.span) }
+  return changeText(source.origin.file, textOf, (text) => removeDocument(text, source.span))
+}
+
+/** The mark at the beginning of a text by which programs of Windows know UTF-8; whoever reads the policies skips it. */
+const BYTE_ORDER_MARK = '\ufeff'
+
+/** Places in a file are counted without the mark, and the file keeps it. */
+function changeText(
+  path: string,
+  textOf: (path: string) => string,
+  change: (text: string) => string | null,
+): FileChange {
+  const whole = textOf(path)
+  const read = asRead(whole)
+  const text = change(read)
+  return { path, text: text === null ? null : whole.slice(0, whole.length - read.length) + text }
+}
+
+function asRead(text: string): string {
+  return text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text
 }
 
 /** What the directory would be read as with these changes; hidden files are no part of the policies. */
@@ -85,7 +104,7 @@ export function overlayOf(changes: readonly FileChange[]): Overlay {
   return new Map(
     shown.map(({ path, text }) => [
       path,
-      text === null || typeof text === 'string' ? text : Buffer.from(text).toString('utf8'),
+      text === null ? null : asRead(typeof text === 'string' ? text : Buffer.from(text).toString('utf8')),
     ]),
   )
 }

@@ -20,7 +20,8 @@ export async function stageChange(directory: string, { path, text, mode }: FileC
   try {
     if (text !== null) {
       const made = await mkdir(folder, { recursive: true })
-      return await stageFile(whole, text, mode).catch(async (error) => {
+      const kept = mode === undefined ? await permissionsOf(whole) : null
+      return await stageFile(whole, text, mode, kept).catch(async (error) => {
         if (made !== undefined) await rmdir(folder).catch(() => {})
         throw error
       })
@@ -35,6 +36,17 @@ export async function stageChange(directory: string, { path, text, mode }: FileC
   return { folder, place, commit: () => place().then(() => syncFolder(folder)), discard: async () => {} }
 }
 
+/**
+ * Who may read and write a file that is replaced, as its owner has it: a mask of the service would lock out a group that
+ * edits by hand. Not who may run it: git is told that nobody does. null: there is no such file.
+ */
+async function permissionsOf(path: string): Promise<number | null> {
+  return stat(path).then(
+    ({ mode }) => mode & 0o666,
+    () => null,
+  )
+}
+
 /** A change of one file or several that is safely on the disk, and not there yet. */
 export interface StagedChange {
   /** Where its names will be. */
@@ -43,6 +55,7 @@ export interface StagedChange {
   place(): Promise<void>
   /** What was there before is there again. @throws HalfPlacedError */
   putBack(): Promise<void>
+  /** Never throws. */
   discard(): Promise<void>
 }
 

@@ -10,15 +10,27 @@ export interface StagedFile {
   place(): Promise<void>
   /** Both. */
   commit(): Promise<void>
+  /** Never throws: why a change is not made is what has to be told. */
   discard(): Promise<void>
 }
 
-/** Writes and syncs the text beside its final path. @throws Error (ENOSPC, EROFS, EACCES, …), leaving nothing behind */
-export async function stageFile(path: string, text: string | Uint8Array, mode = 0o644): Promise<StagedFile> {
+/**
+ * Writes and syncs the text beside its final path.
+ * @param mode permissions of a new file, as far as the process's mask lets it have them
+ * @param exactly permissions that it has whatever the mask says
+ * @throws Error (ENOSPC, EROFS, EACCES, …), leaving nothing behind
+ */
+export async function stageFile(
+  path: string,
+  text: string | Uint8Array,
+  mode = 0o644,
+  exactly: number | null = null,
+): Promise<StagedFile> {
   const temporary = `${path}.${process.pid}.new`
   const discard = () => unlink(temporary).catch(() => {})
   try {
-    await using handle = await open(temporary, 'w', mode)
+    await using handle = await open(temporary, 'w', exactly ?? mode)
+    if (exactly !== null) await handle.chmod(exactly)
     await handle.writeFile(text)
     await handle.sync()
   } catch (error) {

@@ -34,7 +34,12 @@ export interface Desk {
   readonly history: History
   readonly journal: HistoryJournal
   readonly sync: Sync | null
-  put(kind: 'exemption' | 'policy' | 'list', name: string, body: object, reason?: string): Promise<unknown>
+  put(
+    kind: 'exemption' | 'policy' | 'list' | 'relay',
+    name: string,
+    body: object,
+    reason?: string,
+  ): Promise<unknown>
   close(): Promise<void>
 }
 

@@ -67,6 +67,33 @@ t.test('a change through the API is one commit', async (t) => {
   t.equal(await git(root, 'rev-parse', 'HEAD'), seen, 'what changes nothing is no commit')
 })
 
+t.test('a file stays what it is when a document in it changes', async (t) => {
+  const bom = '\ufeff'
+  const windows = `${bom}kind: relay # first\r\nname: a\r\naddresses: [192.0.2.1]\r\n---\r\nkind: relay\r\nname: b # last\r\naddresses: [192.0.2.2]\r\n`
+  const root = await workTree(t, {
+    'relays é/from windows.yaml': windows,
+    'shared.yaml': POLICIES['policies/residential.yaml'],
+  })
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await chmod(join(root, 'shared.yaml'), 0o666)
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
+  t.equal((await stat(join(root, 'shared.yaml'))).mode & 0o777, 0o666, 'whoever could write it still can')
+  await desk.put('relay', 'b', { addresses: ['192.0.2.2', '192.0.2.3'] })
+  t.equal(
+    await readFile(join(root, 'relays é/from windows.yaml'), 'utf8'),
+    windows.replace('[192.0.2.2]', '[192.0.2.2, 192.0.2.3]'),
+  )
+  await desk.put('relay', 'a', { addresses: ['192.0.2.4'] })
+  await desk.controller.delete('relay', 'b', { by: ALICE, dryRun: false, mayGoAhead() {} })
+  t.equal(
+    await readFile(join(root, 'relays é/from windows.yaml'), 'utf8'),
+    `${bom}kind: relay # first\r\nname: a\r\naddresses: [192.0.2.4]\r\n`,
+  )
+  await desk.history.recorder.settle()
+  t.equal(await git(root, 'status', '--porcelain'), '')
+})
+
 t.test('many at once: each is a commit, once, in the order in which they were made', async (t) => {
   const root = await workTree(t)
   const desk = await openDesk(t, root)
