@@ -2,7 +2,7 @@
  * Changes of documents and files: worked out from what is there, checked as if they were there, and carried out. Exemptions
  * that wait at the same time go together.
  */
-import { readFile } from 'node:fs/promises'
+import { lstat, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EditedByHandError } from '../history/history-error.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
@@ -18,6 +18,7 @@ import { deleteChange, type FileChange, findDocument, overlayOf, putChange } fro
 import { editedApart } from './edited-apart.ts'
 import { type Asked, Gathered } from './gathered.ts'
 import type { PolicyDirectory } from './policy-directory.ts'
+import { UnwritableError } from './stage-change.ts'
 
 /** The file in which a new document would be holds others. */
 export class FileExistsError extends Error {}
@@ -102,6 +103,8 @@ export class Changes {
       const known = at === undefined ? null : await readFile(join(directory, at), 'utf8')
       const change = plan(existing, () => known ?? '')
       if (change === null) return null
+      if (at !== undefined && (change.text !== null || keeper !== undefined))
+        await mustBeNoLink(directory, at)
       if (existing === null && onDisk.documents.some(({ source }) => source.origin.file === change.path)) {
         throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
       }
@@ -223,4 +226,12 @@ export class Changes {
     if (apart.size === 0) rules.isWhole()
     return faults
   }
+}
+
+/** In its place would be a file, and what it leads to would stay as it was. @throws UnwritableError */
+async function mustBeNoLink(directory: string, path: string): Promise<void> {
+  if (!(await lstat(join(directory, path))).isSymbolicLink()) return
+  throw new UnwritableError(
+    `cannot write ${path}: it is a link; change the file that it leads to by hand, and apply; nothing was changed`,
+  )
 }

@@ -71,7 +71,7 @@ export function commitOf(record: ChangeRecord, message: string, committer: Signa
  * @param files what the index is expected to have, and what was committed
  */
 export async function followInIndex(
-  { git }: Repository,
+  { git, noId }: Repository,
   files: readonly { readonly path: string; readonly before: string | null; readonly after: Blob | null }[],
 ): Promise<void> {
   const listed = await git.read(['ls-files', '-s', '-z', '--', ...files.map(({ path }) => path)])
@@ -83,7 +83,7 @@ export async function followInIndex(
   )
   const lines = files.flatMap(({ path, before, after }) => {
     if ((staged.get(path) ?? null) !== before) return []
-    return [`${after === null ? `0 ${'0'.repeat(40)}` : `${after.mode} ${after.id}`}\t${path}\0`]
+    return [`${after === null ? `0 ${noId}` : `${after.mode} ${after.id}`}\t${path}\0`]
   })
   if (lines.length > 0) await git.read(['update-index', '-z', '--index-info'], { input: lines.join('') })
 }

@@ -217,6 +217,11 @@ export class Repository {
     )
   }
 
+  /** The id that stands for no file. */
+  get noId(): string {
+    return '0'.repeat(this.#hash === 'sha256' ? 64 : 40)
+  }
+
   /** The id that git gives a file of these bytes. */
   blobId(content: string | Uint8Array): string {
     const bytes = typeof content === 'string' ? Buffer.from(content) : content

@@ -1,5 +1,5 @@
 /** Policies in git: what was acknowledged is in the history once, and what others do there is theirs. */
-import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { isSigned } from '../../src/api/pull.ts'
@@ -91,6 +91,34 @@ t.test('a file stays what it is when a document in it changes', async (t) => {
     `${bom}kind: relay # first\r\nname: a\r\naddresses: [192.0.2.4]\r\n`,
   )
   await desk.history.recorder.settle()
+  t.equal(await git(root, 'status', '--porcelain'), '')
+})
+
+t.test('a file that is a link is not replaced', async (t) => {
+  const text = 'kind: relay\nname: mx\naddresses: [192.0.2.1]\n'
+  const root = await workTree(t, { ...POLICIES, 'common/relay.txt': text })
+  await symlink('common/relay.txt', join(root, 'relay.yaml'))
+  await git(root, 'add', '.')
+  await git(root, 'commit', '--quiet', '-m', 'A link')
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await t.rejects(desk.put('relay', 'mx', { addresses: ['192.0.2.2'] }), { message: /it is a link/ })
+  t.ok((await lstat(join(root, 'relay.yaml'))).isSymbolicLink())
+  t.equal(await readFile(join(root, 'relay.yaml'), 'utf8'), text)
+})
+
+t.test('a repository of SHA-256', async (t) => {
+  const root = await directory(t, POLICIES)
+  await git(root, 'init', '--quiet', '--object-format=sha256', '--initial-branch=main', '.')
+  await git(root, 'add', '.')
+  await git(root, 'commit', '--quiet', '-m', 'Begin')
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  await desk.put('exemption', 'acme', EXEMPTION)
+  await desk.history.recorder.settle()
+  await desk.controller.delete('exemption', 'acme', { by: ALICE, dryRun: false, mayGoAhead() {} })
+  await desk.history.recorder.settle()
+  t.equal(await git(root, 'log', '-1', '--format=%s'), 'exemption acme: removed')
   t.equal(await git(root, 'status', '--porcelain'), '')
 })
 
