@@ -129,7 +129,11 @@ export class ExemptionRequests {
           },
         })
       } catch (error) {
-        this.#keep(request)
+        try {
+          this.#keep(request)
+        } catch {
+          // Why it was not approved is what its caller has to hear; a request that nobody decides is undecided all the same.
+        }
         throw error
       }
       const event = this.#event('approved', { by, reason }, overrode)
@@ -174,12 +178,18 @@ export class ExemptionRequests {
     const request = this.get(id, by)
     if (request.stage !== 'approved') throw new RequestDecidedError(`request ${id} has no exemption in force`)
     this.#because.set(request.exemption.name, reason)
-    await this.#options.controller.delete('exemption', request.exemption.name, {
-      by,
-      reason,
-      dryRun: false,
-      mayGoAhead() {},
-    })
+    try {
+      await this.#options.controller.delete('exemption', request.exemption.name, {
+        by,
+        reason,
+        dryRun: false,
+        mayGoAhead() {},
+      })
+    } catch (error) {
+      // It would be said of whoever revokes it another time.
+      this.#because.delete(request.exemption.name)
+      throw error
+    }
     return this.get(id, by)
   }
 
@@ -234,7 +244,7 @@ export class ExemptionRequests {
     by: Caller,
     decide: (request: ExemptionRequest) => Promise<ExemptionRequest>,
   ): Promise<ExemptionRequest> {
-    const request = this.get(id, by)
+    const request = this.#undecided(this.get(id, by))
     if (request.stage !== 'requested' || this.#busy.has(id))
       throw new RequestDecidedError(`request ${id} is decided: ${request.events.at(-1)?.event}`)
     this.#busy.add(id)
@@ -243,6 +253,15 @@ export class ExemptionRequests {
     } finally {
       this.#busy.delete(id)
     }
+  }
+
+  /** An approval that failed while the database could not be written has left it half decided. */
+  #undecided(request: ExemptionRequest): ExemptionRequest {
+    const { id, stage, exemption } = request
+    const inForce = this.#options.controller.inForce
+    if (stage !== 'approving' || this.#busy.has(id) || inForce === null) return request
+    const isThere = inForce.model.exemptions.some(({ name }) => name === exemption.name)
+    return isThere ? request : { ...request, stage: 'requested' }
   }
 
   #event(

@@ -3,6 +3,7 @@ import { chmod, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } 
 import { join } from 'node:path'
 import t from 'tap'
 import { isSigned } from '../../src/api/pull.ts'
+import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
 import { newlyExempted } from '../../src/control/infected-hosts.ts'
 import type { Incident } from '../../src/detect/incident.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
@@ -12,6 +13,7 @@ import type { Exemption, Model } from '../../src/policy/model.ts'
 import { parsePrefix } from '../../src/policy/prefix.ts'
 import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { openDatabase } from '../../src/store/database.ts'
+import { ExemptionRequestStore } from '../../src/store/exemption-requests.ts'
 import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
 import { directory } from './support.ts'
 
@@ -219,6 +221,46 @@ t.test(
     t.same(again.journal.all(), [])
   },
 )
+
+t.test('an approval that fails is told by its reason, and can be repeated', async (t) => {
+  const root = await workTree(t)
+  const state = await directory(t)
+  const database = openDatabase(join(state, 'egress25.db'))
+  t.teardown(() => database.close())
+  let refuses = false
+  const desk = await openDesk(t, root, {
+    state,
+    onApply() {
+      if (!refuses) return
+      database.exec(
+        "CREATE TRIGGER full BEFORE UPDATE ON exemption_requests BEGIN SELECT RAISE(FAIL, 'the disk is full'); END",
+      )
+      throw new KernelError('refused', 'the kernel says no')
+    },
+  })
+  t.teardown(() => desk.close())
+  const requests = new ExemptionRequests({
+    store: new ExemptionRequestStore(database),
+    controller: desk.controller,
+    fourEyes: true,
+    openIncidents: () => [],
+    now: Date.now,
+    onEvent() {},
+  })
+  const decision = { by: { ...ALICE, name: 'carol' }, reason: null, overrideIncident: false }
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
+  const { id } = requests.ask({ kind: 'exemption', name: 'acme', sources: ['100.64.12.7'] }, null, ALICE)
+  refuses = true
+  await t.rejects(requests.approve(id, decision), { message: 'the kernel says no' })
+  database.exec('DROP TRIGGER full')
+  refuses = false
+  t.equal((await requests.approve(id, decision)).stage, 'approved')
+  t.same(
+    desk.controller.inForce?.model.exemptions.map(({ name }) => name),
+    ['acme'],
+  )
+  await t.rejects(requests.approve(id, decision), /is decided/)
+})
 
 t.test('a file that cannot have its name costs its own change, and no other', async (t) => {
   const root = await workTree(t)
