@@ -1,7 +1,7 @@
 /** The `egress25` command. Each subcommand is loaded when it is called: `check` need not wait for the API. */
 import { Command, CommanderError } from 'commander'
 import { UnreachableError } from './client.ts'
-import { complain, complainOf, EXIT, type Exit, print } from './commands/outcome.ts'
+import { complain, complainOf, EXIT, type Exit, print, printJson } from './commands/outcome.ts'
 import { ConfigError } from './config.ts'
 import { KernelError } from './kernel/kernel-error.ts'
 import { DirectoryError } from './policy/files.ts'
@@ -19,6 +19,7 @@ interface Options {
 const program = new Command('egress25')
   .description('An outbound port 25 egress firewall: YAML policies to nftables, infected machines named.')
   .option('-c, --config <file>', 'the gateway configuration (default: /etc/egress25/egress25.yaml)')
+  .version(VERSION, '-V, --version', 'print the version')
   .exitOverride()
   .configureOutput({ writeErr: (text) => process.stderr.write(text) })
   .addHelpText(
@@ -217,10 +218,10 @@ program
     exit = await manual(page, program)
   })
 
-program
-  .command('version')
-  .description('print the version')
-  .action(() => print(VERSION))
+command('version', 'print the version').action((options: Options) => {
+  if (options.json === true) printJson({ version: VERSION })
+  else print(VERSION)
+})
 
 /** One clear line for whatever can be expected to go wrong. */
 function exitFor(error: unknown): Exit {

@@ -31,6 +31,10 @@ export async function explain(words: readonly string[], options: ExplainOptions)
     complain(`egress25: ${source === null ? from : to} is not an IPv4 or IPv6 address`)
     return EXIT.usage
   }
+  if (source.family !== destination.family) {
+    complain(`egress25: no packet goes from ${from} to ${to}: one is an IPv4 and the other an IPv6 address`)
+    return EXIT.usage
+  }
   if (!/^[1-9][0-9]{0,4}$/.test(port) || Number(port) > 65_535) {
     complain(`egress25: ${port} is not a port number`)
     return EXIT.usage

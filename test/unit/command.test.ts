@@ -112,6 +112,12 @@ t.test('test, explain and compile', { jobs: 2 }, async (t) => {
     })
     t.match(await egress25(['explain', good, '10.0.0.300', '203.0.113.9']), { code: 2 })
     t.match(await egress25(['explain', good, '10.0.0.1', '203.0.113.9', '--port', '0']), { code: 2 })
+    for (const pair of [
+      ['10.0.0.1', '2001:db8::9'],
+      ['2001:db8::1', '203.0.113.9'],
+    ]) {
+      t.match(await egress25(['explain', good, ...pair]), { code: 2, out: '' }, 'no such packet')
+    }
   })
   t.test('without a directory: that of the configuration', async (t) => {
     const root = await directory(t, { 'policies/p.yaml': GOOD })
@@ -211,7 +217,12 @@ t.test('usage and surroundings', { jobs: 2 }, async (t) => {
       t.equal((await egress25(args)).code, 2, args.join(' '))
     }
     t.match(await egress25(['--help']), { code: 0, out: /check/ })
-    t.match(await egress25(['version']), { code: 0, out: /^\d+\.\d+\.\d+\n$/ })
+    const version = await egress25(['version'])
+    t.match(version, { code: 0, out: /^\d+\.\d+\.\d+\n$/ })
+    t.match(await egress25(['--version']), { code: 0, out: version.out })
+    const { code, out } = await egress25(['version', '--json'])
+    t.equal(code, 0)
+    t.same(JSON.parse(out), { version: version.out.trim() })
   })
   t.test('no service to ask', async (t) => {
     const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
