@@ -108,6 +108,7 @@ async function reach(
   { method, path, headers, body }: Question,
 ): Promise<IncomingMessage> {
   const reasons: string[] = []
+  let forbidden = false
   for (const place of await placesOf(listen)) {
     try {
       return await new Promise((resolve, reject) => {
@@ -125,11 +126,17 @@ async function reach(
         outgoing.end(body)
       })
     } catch (error) {
-      reasons.push(`${place.name}: ${(error as Error).message}`)
+      const { message, code } = error as NodeJS.ErrnoException
+      if (code === 'EACCES') forbidden = true
+      reasons.push(`${place.name}: ${message}`)
     }
   }
   throw new UnreachableError(
-    `the service does not answer (${reasons.join('; ')}); is egress25.service running?`,
+    `the service does not answer (${reasons.join('; ')}); ${
+      forbidden
+        ? 'only root and the group of the socket may ask there: try sudo'
+        : 'is egress25.service running?'
+    }`,
   )
 }
 

@@ -1,6 +1,7 @@
 /** The command beside a real service, as people and their scripts use it. */
 import { spawn } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -272,6 +273,23 @@ function feed(
     child.stdin.end(input)
   })
 }
+
+t.test('a socket that the caller may not use', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'egress25-socket-'))
+  const server = createServer()
+  t.teardown(async () => {
+    server.close()
+    await rm(folder, { recursive: true })
+  })
+  const socket = join(folder, 'api.sock')
+  await new Promise<void>((resolve) => server.listen(socket, resolve))
+  await chmod(socket, 0)
+  const config = join(folder, 'egress25.yaml')
+  await writeFile(config, `api: { listen: ["unix:${socket}"] }\n`)
+  // Root, without its power to pass over the permissions of files.
+  const weak = ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] as const
+  t.match(await feed([...weak, COMMAND, '-c', config, 'status'], ''), { code: 4, output: /EACCES.*sudo/ })
+})
 
 t.test('shells complete the command', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'egress25-shells-'))
