@@ -2,7 +2,7 @@
 import { readConfig } from '../config.ts'
 import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'
-import { diagnosticLines, EXIT, type Exit, print, printJson } from './outcome.ts'
+import { counted, diagnosticLines, EXIT, type Exit, print, printJson } from './outcome.ts'
 
 export interface CheckOptions {
   readonly json: boolean
@@ -26,11 +26,9 @@ export async function check(
     for (const line of diagnosticLines(diagnostics, excerpts)) print(line)
     if (model !== null) {
       const { policies, relays, exemptions, tests } = model
-      const count = (items: readonly unknown[], one: string, many: string) =>
-        `${items.length} ${items.length === 1 ? one : many}`
       print(
-        `ok: ${count(policies, 'policy', 'policies')}, ${count(relays, 'relay', 'relays')}, ` +
-          `${count(exemptions, 'exemption', 'exemptions')}, ${count(tests, 'test', 'tests')}`,
+        `ok: ${counted(policies.length, 'policy', 'policies')}, ${counted(relays.length, 'relay', 'relays')}, ` +
+          `${counted(exemptions.length, 'exemption', 'exemptions')}, ${counted(tests.length, 'test', 'tests')}`,
       )
     }
   }

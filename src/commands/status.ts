@@ -1,6 +1,7 @@
 /** `egress25 status`: how the gateway is. */
+import { KINDS, PLURALS } from '../policy/schema.ts'
 import { ask, type Common } from './ask.ts'
-import { EXIT, type Exit, print, printJson } from './outcome.ts'
+import { counted, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { coloured, type Style } from './table.ts'
 
 /** The parts of `/v1/status` that are shown. */
@@ -71,7 +72,7 @@ function lines({
     ],
     [
       'policies',
-      ruleset === null ? 'NONE IN FORCE' : `${list(documents ?? {})}; applied ${ruleset.applied}`,
+      ruleset === null ? 'NONE IN FORCE' : `${documentsIn(documents)}; applied ${ruleset.applied}`,
       ruleset === null ? 'red' : null,
     ],
     [
@@ -105,6 +106,10 @@ function lines({
   }
   for (const { code, message } of preflight) rows.push(['WARNING', `${code}: ${message}`, 'yellow'])
   return rows
+}
+
+function documentsIn(documents: Status['documents']): string {
+  return KINDS.map((kind) => counted(documents?.[PLURALS[kind]] ?? 0, kind, PLURALS[kind])).join(', ')
 }
 
 function historyRows({

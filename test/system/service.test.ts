@@ -256,7 +256,10 @@ t.test('the main job: from a policy file to a blocked packet to an alert', async
   })
 
   t.test('the command asks the service', async (t) => {
-    t.match(await g.egress25('status'), { code: 0, stdout: /in sync/ })
+    t.match(await g.egress25('status'), {
+      code: 0,
+      stdout: /in sync\n.*1 policy, 1 relay, 0 exemptions, 0 lists, 1 test;/s,
+    })
     t.match(JSON.parse((await g.egress25('status', '--json')).stdout), { gateway: 'gw-test', in_sync: true })
     t.match((await g.egress25('incidents')).stdout, /spam-bot/)
     t.match(await g.egress25('apply'), { code: 0, stdout: /in force already/ })
