@@ -8,9 +8,11 @@ import type { Api } from './route.ts'
 export function readBodies(app: Api): void {
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.removeContentTypeParser('text/plain')
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, text, done) => {
+  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
     // Many clients say what they would send also when they send nothing.
-    if (text === '') return done(null, undefined)
+    if (bytes.length === 0) return done(null, undefined)
+    const text = decode(request, bytes)
+    if (text instanceof ApiError) return done(text)
     parseJson(request, text, (error, value) => {
       if (error) return done(new ApiError('bad-request', `the body is not JSON: ${error.message}`))
       if (countKeys(value) !== countWrittenKeys(text))
@@ -18,10 +20,14 @@ export function readBodies(app: Api): void {
       done(null, value)
     })
   })
-  app.addContentTypeParser<string>(
+  app.addContentTypeParser<Buffer>(
     ['application/yaml', 'application/x-yaml', 'text/yaml'],
-    { parseAs: 'string' },
-    async (_: FastifyRequest, text: string) => readYaml(text),
+    { parseAs: 'buffer' },
+    async (request: FastifyRequest, bytes: Buffer) => {
+      const text = decode(request, bytes)
+      if (text instanceof ApiError) throw text
+      return readYaml(text)
+    },
   )
   // A body that nobody reads is one that somebody meant.
   hookChanges(app, {
@@ -34,6 +40,26 @@ export function readBodies(app: Api): void {
       })
     },
   })
+}
+
+const UTF_8 = new TextDecoder('utf-8', { fatal: true })
+
+/** Text in UTF-8, as it is in JSON (RFC 8259 §8.1) and in policy files: read as anything else, it would be another text. */
+function decode({ headers }: FastifyRequest, bytes: Buffer): string | ApiError {
+  const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = headers
+  if (encoding.toLowerCase() !== 'identity')
+    return new ApiError(
+      'unsupported-media-type',
+      `the body has the encoding ${encoding}; send it without one`,
+    )
+  const [, charset = 'utf-8'] = /;\s*charset="?([^";\s]*)/i.exec(type) ?? []
+  if (!/^(utf-?8|us-ascii)$/i.test(charset))
+    return new ApiError('unsupported-media-type', `the body has the charset ${charset}; send it in UTF-8`)
+  try {
+    return UTF_8.decode(bytes)
+  } catch {
+    return new ApiError('bad-request', 'the body is not UTF-8')
+  }
 }
 
 function readYaml(text: string): unknown {

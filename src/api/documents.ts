@@ -7,7 +7,7 @@ import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
 import { ETags, etagOf, IfNoneMatch, namesOne } from './etag.ts'
 import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
+import { limitOf, PageQuery, page, textCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
 import { checkMatch, checkPut } from './preconditions.ts'
 import { ApiError, CHANGE_PROBLEMS } from './problem.ts'
@@ -27,6 +27,8 @@ const Preconditions = Type.Object({
 const DeleteHeaders = Type.Object({ 'if-match': ETags, ...ReasonHeader.properties })
 const ExemptingQuery = object({ ...ChangeQuery.properties, ...OverrideQuery.properties })
 
+const NAME = /^[a-z0-9][a-z0-9-]{0,47}$/
+
 /** What may let a host through: an exemption, and a list that one uses. */
 const EXEMPTING: readonly Kind[] = ['exemption', 'list']
 
@@ -43,7 +45,7 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
   const title = titleOf(kind)
   const Answered = documentSchema(kind)
   const params = Type.Object({
-    name: Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$', examples: [example.name] }),
+    name: Type.String({ pattern: NAME.source, examples: [example.name] }),
   })
   const access = kind === 'exemption' ? 'operator' : 'admin'
   const inForce = () => ({ documents: controller.inForce?.loaded.documents ?? [] })
@@ -61,7 +63,7 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
       config: { access: 'viewer' },
     },
     ({ query }) => {
-      const after = readCursor(query) ?? ''
+      const after = textCursor(query, NAME) ?? ''
       const limit = limitOf(query)
       const found = inForce()
         .documents.map(({ document }) => document)

@@ -25,6 +25,7 @@ import {
 import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
+import { pointerTo } from '../policy/shape.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
 import { TokenExistsError, TooManyTokensError } from '../store/tokens.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
@@ -83,11 +84,15 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof TooManyTokensError) return new ApiError('too-many-tokens', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
   if ('validation' in error && error.validation !== undefined) {
-    const errors = error.validation.map(({ instancePath, message }) => ({
-      pointer: `/${error.validationContext}${instancePath}`,
-      message,
-    }))
-    return new ApiError('bad-request', error.message, { errors })
+    // A pointer into the body is one into what was sent, and a field that is not known is named.
+    const place = error.validationContext === 'body' ? '' : `/${error.validationContext}`
+    const errors = error.validation.map(({ instancePath, message, params }) => {
+      const unknown = params['additionalProperty']
+      if (typeof unknown !== 'string') return { pointer: place + instancePath, message }
+      return { pointer: pointerTo(place + instancePath, unknown), message: 'is not known' }
+    })
+    const detail = errors.map(({ pointer, message }) => `${pointer || 'the body'} ${message}`).join(', ')
+    return new ApiError('bad-request', detail, { errors })
   }
   const { code, statusCode } = error as Partial<FastifyError>
   const known = FASTIFY[code ?? '']

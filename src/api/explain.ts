@@ -4,6 +4,7 @@ import { explain } from '../policy/explain.ts'
 import type { Model } from '../policy/model.ts'
 import { type Prefix, parseAddress } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
+import { wrong } from './history-query.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, KindSchema, Name, nullable, object, oneOf, Text } from './schemas.ts'
@@ -42,9 +43,14 @@ export const explainRoutes: Routes<Context> = (app, context) => {
       config: { access: 'viewer' },
     },
     ({ query }) => {
+      const source = readAddress(query.source, '/querystring/source')
+      const destination = readAddress(query.destination, '/querystring/destination')
+      if (source.family !== destination.family)
+        throw wrong('destination', 'must be of the family of the source')
+      if (Number(query.port ?? 25) > 65_535) throw wrong('port', 'must be at most 65535')
       const packet = {
-        source: readAddress(query.source, '/querystring/source'),
-        destination: readAddress(query.destination, '/querystring/destination'),
+        source,
+        destination,
         port: Number(query.port ?? 25),
         user: query.user ?? null,
       }

@@ -37,11 +37,16 @@ export function page<T>(found: readonly T[], limit: number, cursorOf: (item: T) 
 
 /** The number that a cursor stands for. @throws ApiError */
 export function numberCursor(query: Static<typeof PageQuery>): number | null {
+  const cursor = textCursor(query, /^\d{1,15}$/)
+  return cursor === null ? null : Number(cursor)
+}
+
+/** The text that a cursor stands for, when it is one of this form. @throws ApiError */
+export function textCursor(query: Static<typeof PageQuery>, form: RegExp): string | null {
   const cursor = readCursor(query)
-  if (cursor === null) return null
-  if (!/^\d{1,15}$/.test(cursor))
+  if (cursor !== null && !form.test(cursor))
     throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return Number(cursor)
+  return cursor
 }
 
 export function readCursor({ cursor }: Static<typeof PageQuery>): string | null {

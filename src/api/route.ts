@@ -11,7 +11,7 @@ import type {
   RawRequestDefaultExpression,
   RawServerDefault,
 } from 'fastify'
-import type { Static, TSchema } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import type { Role } from '../control/caller.ts'
 import type { ProblemCode } from './problem.ts'
 
@@ -54,5 +54,21 @@ export type Routes<Needs> = (app: Api, needs: Needs) => void
 
 /** The routes as a Fastify plugin. */
 export async function addRoutes<Needs>(app: Api, routes: Routes<Needs>, needs: Needs): Promise<void> {
-  await app.register(async (scope) => routes(scope.withTypeProvider<TypeBoxProvider>(), needs))
+  await app.register(async (scope) => {
+    refuseUnknownParameters(scope)
+    routes(scope.withTypeProvider<TypeBoxProvider>(), needs)
+  })
+}
+
+const NO_PARAMETERS = Type.Object({}, { additionalProperties: false })
+
+/**
+ * A route that takes no parameters refuses them: whoever sends `?dry_run=true` where it is not known must not find that it
+ * was done. Probes, scrapes and the page are read in many ways, and change nothing.
+ */
+function refuseUnknownParameters(scope: FastifyInstance): void {
+  scope.addHook('onRoute', (route) => {
+    if (!route.url.startsWith('/v1/') || route.schema?.querystring !== undefined) return
+    route.schema = { ...route.schema, querystring: NO_PARAMETERS }
+  })
 }

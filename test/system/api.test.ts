@@ -149,6 +149,59 @@ t.test('the API is what /openapi.json says', async (t) => {
     },
   )
 
+  t.test('what would be guessed at is refused, and changes nothing', async (t) => {
+    const client = openSocketClient(join(g.directory, 'api.sock'))
+    t.teardown(() => client.close())
+    const pointers = (text: string) =>
+      JSON.parse(text).errors.map(({ pointer }: { pointer: string }) => pointer)
+    const refused = async (method: string, path: string, pointer: string, body?: unknown) => {
+      const { status, text } = await g.ask(method, path, body)
+      t.same([status, status === 400 && pointers(text)], [400, [pointer]], `${method} ${path}: ${text}`)
+    }
+
+    // Parameters: a dry run above all, where there is none.
+    const made = await g.ask('POST', '/v1/tokens', { name: 'not-for-dry-runs', role: 'viewer' })
+    const { id } = JSON.parse(made.text)
+    await refused('DELETE', `/v1/tokens/${id}?dry_run=true`, '/querystring/dry_run')
+    t.equal(JSON.parse((await g.ask('GET', `/v1/tokens/${id}`)).text).in_force, true)
+    await refused('POST', '/v1/tokens?dry_run=true', '/querystring/dry_run', { name: 'dry', role: 'viewer' })
+    for (const path of ['plan', 'apply', 'confirm', 'rollback', 'pull'])
+      await refused('POST', `/v1/${path}?dry_run=true`, '/querystring/dry_run')
+    for (const path of ['status', 'silences', 'alerts/channels'])
+      await refused('GET', `/v1/${path}?a/b~c=1`, '/querystring/a~1b~0c')
+    for (const path of ['/healthz', '/metrics'])
+      t.equal((await g.ask('GET', `${path}?at=1`)).status, 200, 'probes and scrapes are asked in many ways')
+
+    // A pointer is one into the body that was sent.
+    await refused('POST', '/v1/tokens', '/Role', { name: 'misspelt', role: 'viewer', Role: 'admin' })
+
+    // Texts that would become others.
+    const put = (type: string, body: Buffer, headers = {}) =>
+      client.ask({
+        method: 'PUT',
+        path: '/v1/exemptions/guessed',
+        headers: { 'content-type': type, 'if-none-match': '*', ...headers },
+        body,
+      })
+    const json = (reason: string, encoding: 'latin1' | 'utf8') =>
+      Buffer.from(JSON.stringify({ sources: ['100.64.78.1'], reason }), encoding)
+    const yaml = Buffer.from('sources: [100.64.78.1]\nreason: M\u00fcller\n', 'latin1')
+    t.equal((await put('application/json', json('M\u00fcller', 'latin1'))).status, 400)
+    t.equal((await put('application/yaml', yaml)).status, 400)
+    t.equal((await put('application/json; charset=latin1', json('M\u00fcller', 'latin1'))).status, 415)
+    const zipped = { 'content-encoding': 'gzip' }
+    t.equal((await put('application/json', json('M', 'utf8'), zipped)).status, 415)
+    t.equal((await g.ask('GET', '/v1/exemptions/guessed')).status, 404)
+    const right = await put('application/json; charset="UTF-8"', json('M\u00fcller', 'utf8'))
+    t.same([right.status, JSON.parse(right.text).reason], [201, 'M\u00fcller'])
+
+    // Cursors that nobody was given, and packets that there cannot be.
+    for (const path of ['policies', 'exemptions', 'tokens', 'incidents'])
+      t.equal((await g.ask('GET', `/v1/${path}?cursor=AAAA`)).status, 400, path)
+    await refused('GET', '/v1/explain?source=100.64.1.2&destination=2001:db8::1', '/querystring/destination')
+    await refused('GET', '/v1/explain?source=100.64.1.2&destination=1.1.1.1&port=65536', '/querystring/port')
+  })
+
   t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
     const client = openSocketClient(join(g.directory, 'api.sock'))
     t.teardown(() => client.close())

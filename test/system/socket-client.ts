@@ -7,7 +7,7 @@ export interface Question {
   readonly method: string
   readonly path: string
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: string
+  readonly body?: string | Buffer
 }
 
 /** An answer that goes on, such as a stream of events. */
