@@ -2,13 +2,20 @@
 import { Type } from 'typebox'
 import { incidentBody } from '../detect/incident-body.ts'
 import { governingPolicy } from '../policy/decide.ts'
-import { addressBits, formatAddress, formatPrefix, type Prefix, truncate } from '../policy/prefix.ts'
+import {
+  addressBits,
+  formatAddress,
+  formatPrefix,
+  type Prefix,
+  parsePrefix,
+  truncate,
+} from '../policy/prefix.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
 import type { Machine } from '../store/attempts-query.ts'
 import { learnedSetOf } from '../watch/source-counters.ts'
 import { AttemptSchema, attemptBody, VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
-import { modelOf, readAddress } from './explain.ts'
+import { modelOf } from './explain.ts'
 import {
   PointSchema,
   pointBody,
@@ -25,7 +32,13 @@ import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 import { SubscriberSchema } from './subscribers.ts'
 
-const SourceParams = Type.Object({ address: Type.String({ maxLength: 64, examples: ['100.64.1.2'] }) })
+const SourceParams = Type.Object({
+  address: Type.String({
+    maxLength: 64,
+    description: 'an address, or the prefix that is one machine, as `source` of incidents and rankings',
+    examples: ['100.64.1.2'],
+  }),
+})
 const ListQuery = Type.Object(
   {
     ...PageQuery.properties,
@@ -134,7 +147,8 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
       config: { access: 'viewer', problems: ['kernel-refused'] },
     },
     async ({ params, query }) => {
-      const address = readAddress(params.address, '/params/address')
+      const asked = readMachine(params.address)
+      const address = firstOf(asked)
       const now = Date.now()
       const span = seriesSpan(readSpan(query, now), query.step, {
         now,
@@ -142,6 +156,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
       })
       const policy = governingPolicy(modelOf(context), address)?.policy ?? null
       const length = address.family === 6 ? (policy?.thresholds.ipv6Prefix ?? 128) : addressBits(4)
+      if (asked.length < length) throw wrongMachine('has more than one machine')
       const machine = truncate(address, length)
       const source = formatPrefix(machine)
       const attempts = policy === null ? 0 : await countOf(context, machine)
@@ -179,6 +194,22 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
       }
     },
   )
+}
+
+/** A machine as it is named in incidents and rankings: an address, or the prefix that is one subscriber. @throws ApiError */
+function readMachine(text: string): Prefix {
+  const prefix = parsePrefix(text)
+  if (typeof prefix !== 'string') return prefix
+  throw wrongMachine('must be an IPv4 or IPv6 address, or the prefix of one machine')
+}
+
+function firstOf(prefix: Prefix): Prefix {
+  return prefix.family === 4 ? { ...prefix, length: 32 } : { ...prefix, length: 128 }
+}
+
+function wrongMachine(message: string): ApiError {
+  const pointer = '/params/address'
+  return new ApiError('bad-request', `${pointer} ${message}`, { errors: [{ pointer, message }] })
 }
 
 /** What the kernel has counted; the memory learns of it, too. */

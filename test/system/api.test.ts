@@ -202,6 +202,20 @@ t.test('the API is what /openapi.json says', async (t) => {
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=1.1.1.1&port=65536', '/querystring/port')
   })
 
+  t.test('a machine is found by what incidents and rankings call it', async (t) => {
+    const found = async (name: string) => {
+      const { status, text } = await g.ask('GET', `/v1/sources/${encodeURIComponent(name)}`)
+      return status === 200 ? JSON.parse(text).source : status
+    }
+    t.equal(await found('100.64.1.2'), '100.64.1.2')
+    t.equal(await found('100.64.1.2/32'), '100.64.1.2')
+    const machine = await found('2001:db8:100::2')
+    t.match(machine, /\/64$/)
+    t.equal(await found(machine), machine)
+    for (const many of ['100.64.0.0/10', '2001:db8:100::/48', '2001:db8:100::2/64', '::ffff:100.64.1.2'])
+      t.equal(await found(many), 400, many)
+  })
+
   t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
     const client = openSocketClient(join(g.directory, 'api.sock'))
     t.teardown(() => client.close())
