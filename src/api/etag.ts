@@ -26,8 +26,26 @@ function canonical(value: unknown): string {
   )
 }
 
-/** Whether a list of ETags, or `*`, has this one (RFC 9110 §13.1); weak ones are never ours. */
+/**
+ * Whether If-None-Match names this ETag, or `*`: compared weakly (RFC 9110 §13.1.2), because a proxy that compresses
+ * makes a weak one of it.
+ */
 export function namesOne(header: string | string[] | undefined, etag: string): boolean {
-  const wanted = String(header ?? '').split(/\s*,\s*/)
+  return hasTag(
+    tagsOf(header).map((tag) => tag.replace(/^W\//, '')),
+    etag,
+  )
+}
+
+/** Whether If-Match names this ETag, or `*`: compared strongly (RFC 9110 §13.1.1), so that a weak one never does. */
+export function namesExactly(header: string | string[] | undefined, etag: string): boolean {
+  return hasTag(tagsOf(header), etag)
+}
+
+function tagsOf(header: string | string[] | undefined): string[] {
+  return String(header ?? '').split(/\s*,\s*/)
+}
+
+function hasTag(wanted: readonly string[], etag: string): boolean {
   return wanted.includes('*') || wanted.includes(etag)
 }

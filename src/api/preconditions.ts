@@ -1,6 +1,6 @@
 /** What clients say about the version of a document that they mean to change (RFC 9110 §13.1, RFC 6585 §3). */
 import type { Document } from '../policy/schema.ts'
-import { etagOf, namesOne } from './etag.ts'
+import { etagOf, namesExactly } from './etag.ts'
 import { ApiError } from './problem.ts'
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>
@@ -26,7 +26,7 @@ export function checkPut(headers: Headers, current: Document | null): void {
 
 /** @throws ApiError */
 export function checkMatch(headers: Headers, current: Document | null): void {
-  if (current === null || !namesOne(headers['if-match'], etagOf(current))) {
+  if (current === null || !namesExactly(headers['if-match'], etagOf(current))) {
     throw new ApiError('precondition-failed', 'the document is not the version that If-Match names')
   }
 }

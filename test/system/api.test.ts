@@ -216,6 +216,21 @@ t.test('the API is what /openapi.json says', async (t) => {
       t.equal(await found(many), 400, many)
   })
 
+  t.test(
+    'a weak ETag, as compressing proxies make it, finds what it was made of, and replaces nothing',
+    async (t) => {
+      const path = '/v1/policies/residential'
+      const { etag = '' } = (await g.ask('GET', path)).headers
+      const read = async (tags: string) =>
+        (await g.ask('GET', path, undefined, { 'if-none-match': tags })).status
+      t.equal(await read(`W/${etag}`), 304)
+      t.equal(await read(`"another", W/${etag}`), 304)
+      t.equal(await read('W/"another"'), 200)
+      const removal = await g.ask('DELETE', `${path}?dry_run=true`, undefined, { 'if-match': `W/${etag}` })
+      t.equal(removal.status, 412)
+    },
+  )
+
   t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
     const client = openSocketClient(join(g.directory, 'api.sock'))
     t.teardown(() => client.close())
