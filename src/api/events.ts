@@ -122,6 +122,11 @@ function stream(
     while (mayWrite) {
       const event = cursor.next()
       if (event === null) return
+      // A revoked token is told nothing more, however near the next sign of life is.
+      if (!mayListen()) {
+        response.end()
+        return
+      }
       if (event === 'gap') mayWrite = response.write('event: gap\ndata: {}\n\n')
       else if (isWanted(event))
         mayWrite = response.write(`id: ${event.id}\nevent: ${event.type}\ndata: ${event.data}\n\n`)

@@ -209,7 +209,19 @@ t.test('tokens and roles', async (t) => {
     const { id = '', token = '' } = tokens.get('viewer') ?? {}
     const one = async () => JSON.parse((await by(early.token, get(`/v1/tokens/${id}`))).text)
     t.match(await one(), { id, name: 'a-viewer', role: 'viewer', in_force: true, revoked: null })
+    const stream = await openStream(join(g.directory, 'api.sock'), {
+      ...get('/v1/events'),
+      headers: { authorization: `Bearer ${token}` },
+    })
+    t.teardown(() => stream.close())
+    await until('its first line', async () => stream.text().includes(': egress25'))
     t.match(await g.egress25('token', 'revoke', id), { code: 0 })
+    // Something to tell, which is no longer for it.
+    const put = { method: 'PUT', path: '/v1/exemptions/told-nobody', body: '{"sources":["100.64.79.1"]}' }
+    const headers = { 'content-type': 'application/json', 'if-none-match': '*' }
+    t.equal((await by(early.token, { ...put, headers })).status, 201)
+    await until('the end of its stream', async () => stream.isOver())
+    t.notMatch(stream.text(), 'event: apply')
     t.not((await by(token, get('/v1/status'))).status, 200)
     t.match(await one(), { in_force: false, revoked: String })
     t.equal((await by(early.token, get('/v1/tokens/000000000000'))).status, 404)
