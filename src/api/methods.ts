@@ -17,7 +17,7 @@ export function answerOtherMethods(app: Api): void {
     const methods = [...routes.values()].find(({ pattern }) => pattern.test(path))?.methods
     if (methods === undefined) return sendProblem(reply, new ApiError('not-found', `there is no ${path}`))
     // A parameter that is too long finds nothing.
-    if (methods.has(method))
+    if (method !== 'OPTIONS' && methods.has(method))
       return sendProblem(reply, new ApiError('not-found', `there is no ${path.slice(0, 100)}…`))
     reply.header('allow', [...methods].sort().join(', '))
     if (method === 'OPTIONS') return reply.code(204).send()

@@ -277,6 +277,8 @@ export class Trial {
     if (before === null) await enforcer.returnToBoot()
     else await enforcer.applyUntilBoot(before)
     await this.#settle(pending, by)
+    // What is in force anyway need not be kept from coming into force.
+    if (before !== null && digestOf(before) === pending.digest) await this.release()
     return 'taken-back'
   }
 

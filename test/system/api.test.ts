@@ -231,6 +231,17 @@ t.test('the API is what /openapi.json says', async (t) => {
     },
   )
 
+  t.test('OPTIONS says which methods there are', async (t) => {
+    for (const path of ['/v1/status', '/v1/exemptions/any']) {
+      const { status, text, headers } = await g.ask('OPTIONS', path)
+      const wanted = path === '/v1/status' ? 'GET, HEAD, OPTIONS' : 'DELETE, GET, HEAD, OPTIONS, PUT'
+      t.same([status, text, headers['allow']], [204, '', wanted])
+    }
+    t.equal((await g.ask('OPTIONS', '/v1/nothing')).status, 404)
+    const { status, headers } = await g.ask('POST', '/v1/status')
+    t.same([status, headers['allow']], [405, 'GET, HEAD, OPTIONS'])
+  })
+
   t.test('whatever is sent: an answer, as declared, and never a fault of the service', async (t) => {
     const client = openSocketClient(join(g.directory, 'api.sock'))
     t.teardown(() => client.close())

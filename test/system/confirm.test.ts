@@ -183,6 +183,17 @@ t.test('confirmed it stays; not confirmed the service takes it back', { buffered
     await g.http.untilOk('http://127.0.0.1:7025/readyz', PATIENCE)
     t.equal(await g.stop(again), 0)
   })
+
+  await t.test('taken back without having changed anything it holds nothing up', async (t) => {
+    const again = await g.start()
+    t.match(await g.egress25('apply', '--confirm', '1h'), { code: 0 })
+    t.match(await g.egress25('rollback'), { code: 0 })
+    t.match(await statusOf(g), { pending: null, held: null, in_sync: true })
+    t.equal((await g.ask('POST', '/v1/apply')).status, 200)
+    const dry = '/v1/exemptions/x?dry_run=true'
+    t.equal((await g.ask('PUT', dry, { sources: ['100.64.7.7'] })).status, 200)
+    t.equal(await g.stop(again), 0)
+  })
 })
 
 t.test('the service is killed: the guard takes the change back', { buffered: true }, async (t) => {
