@@ -5,7 +5,7 @@ import type { ChannelStatus } from '../alerts/line.ts'
 import { type Body, SEVERITIES } from '../alerts/message.ts'
 import { MESSAGE_STATES, type StoredMessage } from '../store/alert-messages.ts'
 import type { Context } from './context.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
+import { limitOf, PageQuery, page, pageOfAll, readCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -104,11 +104,12 @@ export const alertRoutes: Routes<Context> = (app, { alerts }) => {
         operationId: 'listChannels',
         summary: 'How the channels fare',
         tags: ['alerts'],
-        response: { 200: object({ items: Type.Array(ChannelSchema), next: Type.Null() }) },
+        querystring: PageQuery,
+        response: { 200: pageOf(ChannelSchema, 'a page of channels') },
       },
       config: { access: 'viewer' },
     },
-    () => ({ items: alerts.status().map(channelBody), next: null }),
+    ({ query }) => pageOfAll(alerts.status().map(channelBody), query),
   )
 
   app.get(

@@ -35,6 +35,13 @@ export function page<T>(found: readonly T[], limit: number, cursorOf: (item: T) 
   return { items, next }
 }
 
+/** Of a list that is at hand as a whole; the cursor says how many came before. @throws ApiError */
+export function pageOfAll<T>(all: readonly T[], query: Static<typeof PageQuery>): Page<T> {
+  const limit = limitOf(query)
+  const offset = numberCursor(query) ?? 0
+  return page(all.slice(offset, offset + limit + 1), limit, () => String(offset + limit))
+}
+
 /** The number that a cursor stands for. @throws ApiError */
 export function numberCursor(query: Static<typeof PageQuery>): number | null {
   const cursor = textCursor(query, /^\d{1,15}$/)

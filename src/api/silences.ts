@@ -7,9 +7,10 @@ import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { parseDuration, parseTimestamp, quote } from '../policy/formats.ts'
 import { formatPrefix, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
+import { PageQuery, pageOfAll } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
-import { Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
+import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
 const MOST = 1_000
 const names = Type.Optional(Type.Array(Name, { maxItems: MOST }))
@@ -61,11 +62,12 @@ export const silenceRoutes: Routes<Context> = (app, { alerts: { silences } }) =>
         operationId: 'listSilences',
         summary: 'Silences, also those that are over',
         tags: ['alerts'],
-        response: { 200: object({ items: Type.Array(SilenceSchema), next: Type.Null() }) },
+        querystring: PageQuery,
+        response: { 200: pageOf(SilenceSchema, 'a page of silences') },
       },
       config: { access: 'viewer' },
     },
-    () => ({ items: silences.list().map(silenceBody), next: null }),
+    ({ query }) => pageOfAll(silences.list().map(silenceBody), query),
   )
 
   app.post(

@@ -59,7 +59,7 @@ export async function testChannel(name: string, common: Common): Promise<Exit> {
 
 /** Ends with 1 when one of them does not get its messages. */
 export async function listChannels(common: Common): Promise<Exit> {
-  const answer = await ask<{ items: Channel[] }>(common, { path: '/v1/alerts/channels' })
+  const answer = await ask<{ items: Channel[] }>(common, { path: '/v1/alerts/channels?limit=1000' })
   if ('exit' in answer) return answer.exit
   printRows(answer.body, CHANNELS, { json: common.json, none: 'no channels: see alerts in egress25.yaml' })
   return answer.body.items.every(({ failures, dead }) => failures + dead === 0) ? EXIT.done : EXIT.no

@@ -50,7 +50,7 @@ export async function endSilence(id: string, common: Common): Promise<Exit> {
 }
 
 export async function listSilences(common: Common): Promise<Exit> {
-  const answer = await ask<{ items: Silence[] }>(common, { path: '/v1/silences' })
+  const answer = await ask<{ items: Silence[] }>(common, { path: '/v1/silences?limit=1000' })
   if ('exit' in answer) return answer.exit
   printRows(answer.body, SILENCES, { json: common.json, none: 'no silences' })
   return EXIT.done

@@ -202,6 +202,26 @@ t.test('the API is what /openapi.json says', async (t) => {
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=1.1.1.1&port=65536', '/querystring/port')
   })
 
+  t.test('silences are a list in pages', async (t) => {
+    const ids: string[] = []
+    for (const reason of ['one', 'two', 'three']) {
+      const made = await g.ask('POST', '/v1/silences', { for: '1h', policies: ['residential'], reason })
+      t.equal(made.status, 201)
+      ids.push(JSON.parse(made.text).id)
+    }
+    const listed: string[] = []
+    for (let query: string | null = '?limit=2'; query !== null; ) {
+      const { items, next } = JSON.parse((await g.ask('GET', `/v1/silences${query}`)).text)
+      t.ok(items.length <= 2)
+      listed.push(...items.map(({ id }: { id: string }) => id))
+      query = next === null ? null : `?limit=2&cursor=${next}`
+    }
+    t.same(listed.filter((id) => ids.includes(id)).sort(), [...ids].sort())
+    t.equal(new Set(listed).size, listed.length)
+    for (const id of ids) t.equal((await g.ask('DELETE', `/v1/silences/${id}`)).status, 200)
+    t.same(JSON.parse((await g.ask('GET', '/v1/alerts/channels?limit=1')).text).items.length, 1)
+  })
+
   t.test('a machine is found by what incidents and rankings call it', async (t) => {
     const found = async (name: string) => {
       const { status, text } = await g.ask('GET', `/v1/sources/${encodeURIComponent(name)}`)
