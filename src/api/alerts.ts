@@ -5,7 +5,7 @@ import type { ChannelStatus } from '../alerts/line.ts'
 import { type Body, SEVERITIES } from '../alerts/message.ts'
 import { MESSAGE_STATES, type StoredMessage } from '../store/alert-messages.ts'
 import type { Context } from './context.ts'
-import { limitOf, PageQuery, page, pageOfAll, readCursor } from './page.ts'
+import { limitOf, numberCursor, PageQuery, page, pageOfAll } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -84,7 +84,7 @@ export const alertRoutes: Routes<Context> = (app, { alerts }) => {
     },
     ({ query }) => {
       const limit = limitOf(query)
-      const before = parseCursor(readCursor(query))
+      const before = numberCursor(query)
       const { channel, state } = query
       const found = alerts.list({
         limit: limit + 1,
@@ -219,11 +219,4 @@ function alertBody(stored: StoredMessage, alerts: Alerts) {
 
 function channelBody({ pausedUntil, ...rest }: ChannelStatus) {
   return { ...rest, paused_until: pausedUntil === null ? null : new Date(pausedUntil).toISOString() }
-}
-
-function parseCursor(cursor: string | null): number | null {
-  if (cursor === null) return null
-  if (!/^\d{1,15}$/.test(cursor))
-    throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return Number(cursor)
 }

@@ -16,8 +16,8 @@ import { type ExemptionDocument, ExemptionSchema } from '../policy/schema.ts'
 import { checkShape } from '../policy/shape.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
-import { ApiError, CHANGE_PROBLEMS } from './problem.ts'
+import { limitOf, numberCursor, PageQuery, page } from './page.ts'
+import { CHANGE_PROBLEMS } from './problem.ts'
 import type { Routes } from './route.ts'
 import { documentSchema, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
@@ -154,7 +154,7 @@ export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expirin
         return { items: [], next: null }
       const stages = state === undefined ? null : STAGES[state]
       const found: { number: number; body: ReturnType<typeof body> }[] = []
-      let after = parseCursor(readCursor(query))
+      let after = numberCursor(query)
       // How an exemption is depends on the time, so pages of a state are filled by looking.
       while (found.length <= limit) {
         const some = requests.list({ stages, requester, limit: limit + 1, after })
@@ -292,11 +292,4 @@ function nameFor([first = '']: readonly string[], now: number): string {
 function exampleBody() {
   const { expires: _, ...rest } = DOCUMENT_EXAMPLES.exemption.body
   return { ...rest, for: '30d' }
-}
-
-function parseCursor(cursor: string | null): number | null {
-  if (cursor === null) return null
-  if (!/^\d{1,15}$/.test(cursor))
-    throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return Number(cursor)
 }
