@@ -212,7 +212,9 @@ export class Trial {
     const pending = await this.#files.pending()
     if (pending === null) {
       // Decided, but whoever did so died before the kernel knew.
-      if (this.#held !== null && (await enforcer.holds(this.#held.digest))) await enforcer.returnToBoot()
+      if (this.#held === null || !(await enforcer.holds(this.#held.digest))) return
+      await enforcer.returnToBoot()
+      await this.#releaseWhatIsInForce(this.#held)
       return
     }
     const left = pending.deadline - this.#uptime()
@@ -277,8 +279,6 @@ export class Trial {
     if (before === null) await enforcer.returnToBoot()
     else await enforcer.applyUntilBoot(before)
     await this.#settle(pending, by)
-    // What is in force anyway need not be kept from coming into force.
-    if (before !== null && digestOf(before) === pending.digest) await this.release()
     return 'taken-back'
   }
 
@@ -288,6 +288,13 @@ export class Trial {
     this.#done()
     await this.#files.finish(pending)
     this.#options.onTakenBack?.(pending, by)
+    await this.#releaseWhatIsInForce(pending)
+  }
+
+  /** A change that changed nothing need not be kept from coming into force. */
+  async #releaseWhatIsInForce({ digest }: Pending): Promise<void> {
+    // Where the kernel cannot be asked the hold stays, until somebody ends it.
+    if (await this.#options.enforcer.holds(digest).catch(() => false)) await this.release()
   }
 
   #mustWait(): Waiting {

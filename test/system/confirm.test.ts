@@ -208,7 +208,7 @@ t.test('the service is killed: the guard takes the change back', { buffered: tru
   t.ok(seconds >= 10, `after ${seconds} s`)
   t.equal(await g.client.connect(CLOSED), 'reset')
 
-  await g.start()
+  const second = await g.start()
   t.match(await statusOf(g), {
     pending: null,
     held: { id: String },
@@ -220,6 +220,17 @@ t.test('the service is killed: the guard takes the change back', { buffered: tru
   t.match(await g.egress25('apply'), { code: 0 })
   await g.http.untilOk('http://127.0.0.1:7025/readyz', PATIENCE)
   t.match(await statusOf(g), { held: null, in_sync: true })
+
+  // What changed nothing holds nothing up, when the guard has taken it back.
+  t.equal((await g.ask('POST', '/v1/apply?confirm=5s')).status, 200)
+  t.equal(await g.stop(second, 'SIGKILL'), 'SIGKILL')
+  await until('the guard', async () => {
+    const files = await readdir(state(g))
+    return files.includes('rolled-back') && !files.includes('guard')
+  })
+  await g.start()
+  t.match(await statusOf(g), { pending: null, held: null, in_sync: true })
+  t.equal(await g.client.connect(OPENED), 'connected')
 })
 
 t.test('the service is started anew: it goes on waiting', { buffered: true }, async (t) => {
