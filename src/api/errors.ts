@@ -22,6 +22,7 @@ import {
   NoRevisionError,
   RewrittenError,
 } from '../history/history-error.ts'
+import { SignersError } from '../history/openpgp-keys.ts'
 import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
@@ -70,7 +71,8 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof ReasonRequiredError) return new ApiError('reason-required', error.message)
   if (error instanceof UnsignedError) return new ApiError('unsigned', error.message)
   if (error instanceof NoHistoryError) return new ApiError('no-history', error.message)
-  if (error instanceof GitError) return new ApiError('history-failed', error.message)
+  if (error instanceof GitError || error instanceof SignersError)
+    return new ApiError('history-failed', error.message)
   if (error instanceof FileExistsError) return new ApiError('file-exists', error.message)
   if (error instanceof UnwritableError) return new ApiError('policies-unwritable', error.message)
   if (error instanceof HalfMadeError) return new ApiError('half-made', error.message)

@@ -18,6 +18,7 @@ export const PoliciesSchema = Type.Object(
     push: Type.Optional(Type.Boolean()),
     require_signed_commits: Type.Optional(Type.Boolean()),
     allowed_signers: text('absolute-path'),
+    allowed_keys: text('absolute-path'),
     ssh_key: text('plain-path'),
     known_hosts: text('plain-path'),
     credentials_file: text('plain-path'),
@@ -43,6 +44,8 @@ export interface RemoteConfig {
   readonly push: boolean
   /** A file as ssh-keygen(1) has it, where commits must be signed by somebody in it. */
   readonly allowedSigners: string | null
+  /** A file of OpenPGP keys, as gpg(1) exports them: a signature of one of them does, too. */
+  readonly allowedKeys: string | null
   readonly sshKey: string | null
   readonly knownHosts: string | null
   readonly credentialsFile: string | null
@@ -79,7 +82,8 @@ export function policiesProblems(written: Static<typeof PoliciesSchema>): Proble
   }
   for (const key of ['branch', 'poll', 'push', 'require_signed_commits', 'webhook_secret_file'] as const)
     needs(key, 'remote', 'there is nothing to pull from')
-  needs('require_signed_commits', 'allowed_signers', 'it says whose signatures count')
+  if (written.require_signed_commits === true && written.allowed_keys === undefined)
+    needs('require_signed_commits', 'allowed_signers', 'it, or allowed_keys, says whose signatures count')
   if (written.remote !== undefined && written.history === 'off')
     problems.push({ pointer: '/history', code: 'bad-value', message: 'what is pulled needs a history' })
   return problems
@@ -100,6 +104,7 @@ export function buildPolicies(written: Static<typeof PoliciesSchema>): PoliciesC
             poll: parseDuration(written.poll ?? '1m') ?? 0,
             push: written.push ?? true,
             allowedSigners: signed ? (written.allowed_signers ?? null) : null,
+            allowedKeys: signed ? (written.allowed_keys ?? null) : null,
             sshKey: written.ssh_key ?? null,
             knownHosts: written.known_hosts ?? null,
             credentialsFile: written.credentials_file ?? null,

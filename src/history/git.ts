@@ -32,6 +32,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   'gc.auto': '0',
   'gpg.program': 'gpg',
   'gpg.ssh.program': 'ssh-keygen',
+  // Whom a certificate is from is for lists of the machine to say.
+  'gpg.x509.program': '/bin/false',
   'log.showSignature': 'false',
   'maintenance.auto': 'false',
   'push.followTags': 'false',
@@ -63,6 +65,11 @@ export class Git {
 
   get directory(): string {
     return this.#options.directory
+  }
+
+  /** By which it is started, for what is asked of other programs. */
+  get runner(): ProcessRunner {
+    return this.#options.run
   }
 
   /** Standard output. @throws GitError with what git said */

@@ -99,7 +99,7 @@ export class Sync {
 
   /**
    * Fetches, brings what is new into force, and pushes what is new here.
-   * @throws PolicyError, UnsignedError, RewrittenError, ConflictError, EditedByHandError, GitError, or what a change throws; then the
+   * @throws PolicyError, UnsignedError, SignersError, RewrittenError, ConflictError, EditedByHandError, GitError, or what a change throws; then the
    *   last good revision stays in force
    */
   pull(by: Caller): Promise<SyncStatus> {
@@ -165,8 +165,9 @@ export class Sync {
         if (branch !== `refs/heads/${remote.config.branch}`)
           throw new GitError(`the work tree is on ${branch ?? 'no branch'}, not on ${remote.config.branch}`)
         if (from !== null && (from === theirs || (await repository.isAncestor(theirs, from)))) return null
-        const { allowedSigners } = remote.config
-        if (allowedSigners !== null) await mustBeSigned(repository, { from, to: theirs, allowedSigners })
+        const { config: signers } = remote
+        if (signers.allowedSigners !== null || signers.allowedKeys !== null)
+          await mustBeSigned(repository, { from, to: theirs, signers })
         const to = await this.#target(from, theirs)
         const files = await this.#filesOf(await repository.differences(from, to))
         const remember = (): Remembered => {

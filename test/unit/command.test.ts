@@ -252,6 +252,7 @@ t.test('configuration', async (t) => {
       'policies: { remote: "ext::sh -c true" }',
       'policies: { remote: "ssh://git@example.net/policies", history: "off" }',
       'policies: { remote: "https://h/p", require_signed_commits: true }',
+      'policies: { remote: "https://h/p", require_signed_commits: true, allowed_keys: keys.asc }',
       'subscribers: [{ type: kea }]',
       'alerts: [{ name: a, type: pigeon, url: "http://127.0.0.1/" }]',
       'alerts: [{ name: a, type: webhook, url: "file:///etc/passwd" }]',

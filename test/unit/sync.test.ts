@@ -1,10 +1,12 @@
 /** Policies that are pulled from, and pushed to, a real git server: neither side is lost, and nothing unsound comes in. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { SignersError } from '../../src/history/openpgp-keys.ts'
+import { UnsignedError } from '../../src/history/signed.ts'
 import { ALICE, type Desk, git, openDesk, POLICIES } from './history-support.ts'
 import { directory, freePort, run } from './support.ts'
 
@@ -57,6 +59,12 @@ async function commit(
   await git(clone, ...more, 'commit', '--quiet', '-m', message)
 }
 
+/** Why a revision does not count as signed; null: it does, or nobody has looked. */
+const faultOf = (pull: Promise<unknown>) =>
+  pull.then(
+    () => null,
+    (error) => (error instanceof UnsignedError ? error.fault : null),
+  )
 const push = (clone: string) => git(clone, 'push', '--quiet', 'origin', 'HEAD:main')
 const names = ({ controller }: Desk) =>
   (controller.inForce?.loaded.documents ?? []).map(({ document }) => document.name).sort()
@@ -204,43 +212,164 @@ t.test(
 t.test('signatures', async (t) => {
   const { url, clone } = await gitServer(t)
   const keys = await directory(t)
-  for (const name of ['bob', 'eve']) {
-    const made = await run('ssh-keygen', [
-      '-q',
-      '-t',
-      'ed25519',
-      '-N',
-      '',
-      '-C',
-      name,
-      '-f',
-      join(keys, name),
-    ])
-    t.equal(made.code, 0)
+  const home = join(keys, 'gnupg')
+  await mkdir(home, { mode: 0o700 })
+  t.teardown(() => run('gpgconf', ['--homedir', home, '--kill', 'all']))
+  const env = { PATH: process.env['PATH'], GNUPGHOME: home }
+  const gpg = async (...args: string[]) => {
+    const { code, out, err } = await run('gpg', ['--batch', '--quiet', ...args], { env })
+    if (code !== 0) throw new Error(`gpg ${args.join(' ')}: ${err}`)
+    return out
   }
+  const program = async (name: string, ...args: string[]) => {
+    const path = join(keys, name)
+    await writeFile(path, `#!/bin/sh\nGNUPGHOME=${home} exec ${args.join(' ')} "$@"\n`, { mode: 0o755 })
+    return path
+  }
+  const now = await program('gpg-now', 'gpg')
+  const then = await program('gpg-then', 'gpg', '--faked-system-time', '20250102T000000')
+  for (const name of ['bob', 'eve', 'ivy'])
+    await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', join(keys, name)])
+  const make = (name: string, expires: string, ...more: string[]) =>
+    gpg(...more, '--passphrase', '', '--quick-gen-key', `${name}@example.net`, 'ed25519', 'sign', expires)
+  for (const name of ['carol', 'mallory', 'gone']) await make(name, 'never')
+  await make('old', '30d', '--faked-system-time', '20250101T000000')
+  const sign = {
+    ssh: (name: string) => ['-c', 'gpg.format=ssh', '-c', `user.signingkey=${join(keys, name)}`],
+    openpgp: (name: string, by = now) => [
+      ...['-c', `gpg.program=${by}`, '-c', `user.signingkey=${name}@example.net`],
+    ],
+  }
+  const signed = (how: readonly string[]) => [...how, '-c', 'commit.gpgsign=true']
+
   const signers = join(keys, 'signers')
-  await writeFile(signers, `bob@example.net ${await readFile(join(keys, 'bob.pub'), 'utf8')}`)
-  const by = (name: string) => ['-c', 'gpg.format=ssh', '-c', `user.signingkey=${join(keys, name)}`]
-  const root = await directory(t)
-  const remote = {
-    remote: url,
-    history: 'init',
-    require_signed_commits: true,
-    allowed_signers: signers,
-  } as const
-  const desk = await openDesk(t, root, { remote })
-  t.teardown(() => desk.close())
-  const pull = async () => {
-    await desk.sync?.pull(ALICE)
+  await writeFile(
+    signers,
+    `bob@example.net ${await readFile(join(keys, 'bob.pub'), 'utf8')}` +
+      `ivy@example.net valid-before="20250101" ${await readFile(join(keys, 'ivy.pub'), 'utf8')}`,
+  )
+  const allowed = join(keys, 'keys.asc')
+  const revoked = async (name: string) => {
+    const listed = await gpg('--with-colons', '--list-keys', `${name}@example.net`)
+    const [, fingerprint] = /^fpr:+([0-9A-F]+):/m.exec(listed) ?? []
+    const text = await readFile(join(home, 'openpgp-revocs.d', `${fingerprint}.rev`), 'utf8')
+    return text.slice(text.indexOf(':-----BEGIN') + 1)
   }
-  await t.rejects(pull(), /is not signed by an allowed signer/)
-  t.same(names(desk), [])
-  t.equal(desk.sync?.status.state, 'refused')
-  await git(clone, ...by('bob'), 'commit', '--quiet', '--amend', '-S', '-m', 'Begin')
-  await git(clone, 'push', '--quiet', '--force', 'origin', 'main')
-  await pull()
-  t.same(names(desk), ['residential'])
-  await commit(clone, { 'a.txt': 'x\n' }, 'By eve', ...by('eve'), '-c', 'commit.gpgsign=true')
-  await push(clone)
-  await t.rejects(pull(), /is not signed by an allowed signer/)
+  const armored: string[] = []
+  for (const name of ['carol', 'old', 'gone'])
+    armored.push(await gpg('--armor', '--export', `${name}@example.net`))
+  await writeFile(allowed, [...armored, await revoked('gone')].join(''))
+
+  const root = await directory(t)
+  const state = await directory(t)
+  const open = async (more: object) => {
+    const remote = {
+      remote: url,
+      history: 'init',
+      push: false,
+      require_signed_commits: true,
+      ...more,
+    } as const
+    const desk = await openDesk(t, root, { remote, state })
+    const pull = async () => {
+      await desk.sync?.pull(ALICE)
+    }
+    return { desk, pull }
+  }
+  /** The branch at the remote is what was good last, with this on top. */
+  const refused = async (
+    { desk, pull }: Awaited<ReturnType<typeof open>>,
+    how: readonly string[],
+    fault: string,
+  ) => {
+    await commit(clone, { 'a.txt': `${how.join()}\n` }, `To be refused: ${fault}`, ...how)
+    await push(clone)
+    t.equal(await faultOf(pull()), fault, how.join(' '))
+    t.equal(desk.sync?.status.state, 'refused')
+    await git(clone, 'reset', '--quiet', '--hard', 'HEAD^')
+    await git(clone, 'push', '--quiet', '--force', 'origin', 'main')
+  }
+  const taken = async ({ desk, pull }: Awaited<ReturnType<typeof open>>, how: readonly string[]) => {
+    await commit(clone, { 'b.txt': `${how.join()}\n` }, 'To be taken', ...how)
+    await push(clone)
+    await pull()
+    t.equal((await desk.history.repository.head()).commit, await git(clone, 'rev-parse', 'HEAD'))
+  }
+
+  await t.test('of ssh', async (t) => {
+    const one = await open({ allowed_signers: signers })
+    t.equal(await faultOf(one.pull()), 'none')
+    t.same(names(one.desk), [])
+    await git(clone, ...sign.ssh('bob'), 'commit', '--quiet', '--amend', '-S', '-m', 'Begin')
+    await git(clone, 'push', '--quiet', '--force', 'origin', 'main')
+    await one.pull()
+    t.same(names(one.desk), ['residential'])
+    await refused(one, signed(sign.ssh('eve')), 'not-listed')
+    await refused(one, signed(sign.ssh('ivy')), 'not-listed')
+    await refused(one, signed(sign.openpgp('carol')), 'not-listed')
+    await refused(one, [], 'none')
+    await one.desk.close()
+  })
+
+  await t.test('of OpenPGP', async () => {
+    const one = await open({ allowed_keys: allowed })
+    await taken(one, signed(sign.openpgp('carol')))
+    await refused(one, signed(sign.openpgp('mallory')), 'not-listed')
+    await refused(one, signed(sign.openpgp('old', then)), 'key-expired')
+    await refused(one, signed(sign.openpgp('gone')), 'key-revoked')
+    await refused(one, signed(sign.ssh('bob')), 'not-listed')
+    await refused(one, [], 'none')
+    await one.desk.close()
+  })
+
+  await t.test('of both; in a merge each commit counts, and so does the merge', async (t) => {
+    const one = await open({ allowed_keys: allowed, allowed_signers: signers })
+    await taken(one, signed(sign.ssh('bob')))
+    await taken(one, signed(sign.openpgp('carol')))
+    const merged = async (theirs: readonly string[], merge: readonly string[]) => {
+      await git(clone, 'checkout', '--quiet', '-b', 'side')
+      await commit(clone, { 'side.txt': 'x\n' }, 'At the side', ...theirs)
+      await git(clone, 'checkout', '--quiet', 'main')
+      await git(clone, ...merge, 'merge', '--quiet', '--no-ff', '-m', 'Merge', 'side')
+      await git(clone, 'branch', '--quiet', '-D', 'side')
+      await commit(
+        clone,
+        { 'c.txt': `${theirs.length} ${merge.length}\n` },
+        'After it',
+        ...signed(sign.ssh('bob')),
+      )
+      await push(clone)
+    }
+    const back = async () => {
+      await git(clone, 'reset', '--quiet', '--hard', 'HEAD^^')
+      await git(clone, 'push', '--quiet', '--force', 'origin', 'main')
+    }
+    await merged([], signed(sign.openpgp('carol')))
+    t.equal(await faultOf(one.pull()), 'none')
+    await back()
+    await merged(signed(sign.ssh('bob')), [])
+    t.equal(await faultOf(one.pull()), 'none')
+    await back()
+    await merged(signed(sign.ssh('bob')), signed(sign.openpgp('carol')))
+    await one.pull()
+    t.equal(one.desk.sync?.status.state, 'in-step')
+    await one.desk.close()
+  })
+
+  await t.test('without a list nothing is taken', async (t) => {
+    const empty = join(keys, 'empty')
+    await writeFile(empty, '')
+    await commit(clone, { 'd.txt': 'x\n' }, 'New', ...signed(sign.openpgp('carol')))
+    await push(clone)
+    for (const more of [
+      { allowed_keys: empty },
+      { allowed_keys: join(keys, 'none') },
+      { allowed_signers: join(keys, 'none') },
+    ]) {
+      const one = await open(more)
+      t.ok((await one.pull().catch((error) => error)) instanceof SignersError)
+      t.equal(one.desk.sync?.status.state, 'refused')
+      await one.desk.close()
+    }
+  })
 })
