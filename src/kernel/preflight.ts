@@ -12,6 +12,7 @@ import { ProcessError, type ProcessResult, type ProcessRunner } from './process.
 export const PREFLIGHT_CODES = [
   'forwarding-off',
   'bridge-bypasses',
+  'outside-missing',
   'flowtable',
   'other-table-drops',
   'other-table-diverts',
@@ -71,6 +72,7 @@ export class Preflight {
     const found = await Promise.all([
       this.#forwarding(situation),
       this.#bridges(situation),
+      this.#missing(situation),
       this.#otherTables(situation),
       this.#clockFindings(),
       findNftFault(this.#run),
@@ -141,6 +143,24 @@ export class Preflight {
       })
     }
     return found
+  }
+
+  /** What leaves by none of the outside interfaces is let through, and by one that is not there nothing leaves. */
+  async #missing({ gateway }: Situation): Promise<Finding[]> {
+    const devices = await this.#files.read('proc/self/net/dev')
+    if (devices === null) return []
+    const there = new Set(devices.split('\n').map((line) => line.split(':')[0]?.trim()))
+    const missing = gateway.outsideInterfaces.filter((name) => !there.has(name))
+    if (missing.length === 0) return []
+    const leaves = [...(await this.#outside([]))].join(', ')
+    return [
+      {
+        code: 'outside-missing',
+        message:
+          `firewall.outside_interfaces names ${missing.join(', ')}, and this machine has no such interface: ` +
+          `what leaves by another one is not blocked${leaves === '' ? '' : ` (the default route leads by ${leaves})`}`,
+      },
+    ]
   }
 
   async #forwardingPorts(bridge: string): Promise<string[]> {

@@ -94,6 +94,14 @@ t.test('preflight', async (t) => {
     t.same(await look(g), [])
   })
 
+  t.test('an outside interface that is not there', async (t) => {
+    const outside = (...outsideInterfaces: string[]) => ({
+      gateway: { hooks: ['forward'] as const, outsideInterfaces, priority: -5 },
+    })
+    t.same(await codes(outside('lo')), [])
+    t.same(await codes(outside('lo', 'eht0')), ['outside-missing'])
+  })
+
   t.test('tables of others, as nft and iptables write them', async (t) => {
     const chain = (hook: string) => `add table inet other; add chain inet other c { type ${hook}; }`
     for (const [expected, ...commands] of [

@@ -160,6 +160,19 @@ t.test('preflight', async (t) => {
     t.same(await look(bridge, HEALTHY, outside('wan0')), [])
   })
 
+  t.test('outside interfaces', async (t) => {
+    const devices = {
+      ...ROUTER,
+      'proc/self/net/dev': 'Inter-|   Receive\n face |bytes\n    lo:       1\n  eth0:       0\neth0.7: 1\n',
+      'proc/self/net/route': 'Iface\tDestination\neth0\t00000000\t010200C0\t3\t0\t0\t0\t00000000\n',
+    }
+    const outside = (...outsideInterfaces: string[]) => ({ gateway: { ...GATEWAY, outsideInterfaces } })
+    t.same(await look(devices, HEALTHY, outside('eth0', 'eth0.7')), [])
+    t.match(await look(devices, HEALTHY, outside('eth0.7', 'eht0', 'ppp0')), [
+      { code: 'outside-missing', message: /names eht0, ppp0, .*by eth0\)/ },
+    ])
+  })
+
   t.test('the clock', async (t) => {
     const { 'run/systemd/timesync/synchronized': _, ...files } = ROUTER
     t.same(await codes(files, { ...HEALTHY, timedatectl: 'no\n' }), ['clock-unsynchronised'])
