@@ -1,17 +1,11 @@
 /**
  * Watches the kernel while the service runs: attempts as they come, counters and the table's mark every second, and
- * from them incidents, losses and drift.
+ * from them incidents and losses; what drifts is put right by `drift.ts`.
  */
 import { randomUUID } from 'node:crypto'
-import { setTimeout as wait } from 'node:timers/promises'
 import { Detector } from '../detect/detector.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
-import {
-  type ChangeMonitor,
-  type Damage,
-  type ForeignChange,
-  startChangeMonitor,
-} from '../kernel/change-monitor.ts'
+import { type ChangeMonitor, startChangeMonitor } from '../kernel/change-monitor.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { Generation } from '../kernel/generation.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
@@ -25,6 +19,7 @@ import { LossMeter } from '../watch/loss.ts'
 import { RunningTotals, type Sum } from '../watch/totals.ts'
 import type { AttemptHistory, Tally } from './attempt-history.ts'
 import type { Controller } from './controller.ts'
+import { Drift, type DriftLog, type DriftStatus } from './drift.ts'
 
 export interface MonitorOptions {
   readonly controller: Controller
@@ -46,28 +41,16 @@ export interface MonitorOptions {
 }
 
 /** What people should hear of. */
-export interface MonitorLog {
+export interface MonitorLog extends DriftLog {
   attempt(attempt: Attempt): void
   listening(): void
   deaf(reason: string, restartIn: number): void
-  drift(what: string, change: ForeignChange | null, healIn: number): void
-  healed(): void
-  /** Somebody changes our table again and again, and it is put right more and more slowly. */
-  contested(change: ForeignChange | null, healIn: number): void
-  uncontested(): void
-  /** Changes by others were not heard of, so the table is written anew to be sure. */
-  missed(): void
+  /** Changes by others are not heard of. */
   blind(reason: string, restartIn: number): void
-  unreadable(error: Error): void
 }
 
-export interface MonitorStatus {
-  /** The kernel holds the ruleset that was applied; null until the first look. */
-  readonly inSync: boolean | null
+export interface MonitorStatus extends DriftStatus {
   readonly listening: boolean
-  readonly drift: number
-  /** Somebody changes our table again and again. */
-  readonly contested: boolean
   readonly attempts: number
   readonly told: number
   readonly lost: number
@@ -85,44 +68,17 @@ const GROWN_AT_ONCE = 200
 
 const BASELINES_INTERVAL = 600_000
 
-/** Two programs that write the same table must not fight at full speed: each round waits longer, up to a minute. */
-const FIRST_PAUSE = 500
-const LONGEST_PAUSE = 60_000
-/** After so much peace the next drift is healed at once again. */
-const PEACE = 120_000
-
-/** So many drifts without peace in between are a fight. */
-const CONTESTED = 3
-
-/** Milliseconds in which a change that is seen already is heard of, too. */
-const HEARSAY = 50
-
-/** Milliseconds after a guard has changed our table in which we hear of it. */
-const GUARDED = 5_000
-
 export class Monitor {
   readonly detector: Detector
   readonly #options: MonitorOptions
   readonly #processes = new LocalProcesses(Date.now)
   readonly #totals = new RunningTotals()
   readonly #loss = new LossMeter()
+  readonly #drift: Drift
   #events: EventSource | null = null
   #changes: ChangeMonitor | null = null
-  #healTimer: NodeJS.Timeout | null = null
-  #damage: Damage = 'rules'
-  #lastHeal = 0
-  #pause = 0
-  #rounds = 0
   #timer: NodeJS.Timeout | null = null
-  #inSync: boolean | null = null
-  #wasThere = false
   #guarded = Number.NEGATIVE_INFINITY
-  #heardOfGuard = Number.NEGATIVE_INFINITY
-  #drift = 0
-  /** What was heard of, and waits until whoever works on the rules is done. */
-  #heard: ForeignChange | null = null
-  /** Why the kernel could not be asked, as it was told last; empty when it could. */
-  #complaint = ''
   #told = 0
   #allowedTold = 0
   #thresholds: { readonly model: Model; readonly byPolicy: ReadonlyMap<string, Thresholds> } | null = null
@@ -130,11 +86,14 @@ export class Monitor {
 
   constructor(options: MonitorOptions) {
     this.#options = options
+    const { controller, enforcer, generation, log } = options
+    const onWrittenAnew = () => this.#loss.restart()
+    this.#drift = new Drift({ controller, enforcer, generation, onWrittenAnew, log })
     this.detector = new Detector({
       newId: randomUUID,
       thresholds: (policy) => this.#thresholdsOf(policy),
       governing: (source) => {
-        const { inForce } = options.controller
+        const { inForce } = controller
         return inForce === null ? null : (governingPolicy(inForce.model, source)?.policy.name ?? null)
       },
       standOf: (source, allowed) => options.history.standOf(source, allowed),
@@ -162,8 +121,8 @@ export class Monitor {
     this.#changes = startChangeMonitor({
       own: this.#options.enforcer.own,
       generation: this.#options.generation,
-      onForeignChange: (change) => void this.#hearOf(change),
-      onMissed: () => void this.#missed(),
+      onForeignChange: (change) => void this.#drift.hear(change),
+      onMissed: () => void this.#drift.missed(),
       onEnd: (reason, restartIn) => log.blind(reason, restartIn),
     })
     this.#schedule()
@@ -174,7 +133,7 @@ export class Monitor {
     this.#timer = null
     this.#events?.stop()
     this.#changes?.stop()
-    if (this.#healTimer !== null) clearTimeout(this.#healTimer)
+    this.#drift.stop()
     this.#tellProgress(Number.POSITIVE_INFINITY)
     this.#options.baselines.save(this.detector.baselines())
   }
@@ -186,10 +145,8 @@ export class Monitor {
 
   status(): MonitorStatus {
     return {
-      inSync: this.#inSync,
+      ...this.#drift.status,
       listening: this.#events?.listening ?? false,
-      drift: this.#drift,
-      contested: this.#rounds >= CONTESTED,
       attempts: this.#totals.attempts(),
       told: this.#told,
       lost: this.#loss.lost,
@@ -216,7 +173,7 @@ export class Monitor {
       this.#options.history.tick(Date.now())
       for (const event of this.detector.tick(Date.now())) this.#options.onIncident(event, null)
       this.#keepBaselines(Date.now())
-      this.#lookForPeace()
+      this.#drift.tick()
       if (this.#timer !== null) this.#schedule()
     }, INTERVAL)
   }
@@ -244,127 +201,30 @@ export class Monitor {
     return this.#thresholds.byPolicy.get(policy) ?? null
   }
 
-  /** A guard that took a change back is no drift: the controller, asked first, knows of it. Once, for each guard. */
-  async #hearOf(change: ForeignChange): Promise<void> {
-    const { controller } = this.#options
-    this.#heard ??= change
-    await controller.exclusively(async () => {})
-    if (this.#heard === change) this.#heard = null
-    if (this.#timer === null) return
-    const { lastGuarded } = controller
-    if (change.damage === 'everything' && lastGuarded > this.#heardOfGuard) {
-      this.#heardOfGuard = lastGuarded
-      if (performance.now() - lastGuarded < GUARDED) return
-    }
-    this.#drifted('somebody changed our table', change)
-  }
-
   /** Reads the kernel between two changes, so that it is held against what it should be at that moment. */
   async #look(): Promise<void> {
-    const { controller, enforcer } = this.#options
+    const { controller, enforcer, history } = this.#options
     await controller.exclusively(async () => {
       const { inForce, lastGuarded } = controller
       if (lastGuarded > this.#guarded) {
         // The table is a new one, with counters that start afresh.
         this.#guarded = lastGuarded
-        this.#wasThere = false
+        this.#drift.guarded()
         this.#loss.restart()
       }
       try {
-        if (inForce === null) {
-          // No model to hold it against, but what was last good, and is there, should not vanish.
-          this.#inSync = null
-          const isThere = (await enforcer.readState()) !== null
-          if (this.#wasThere && !isThere) this.#drifted('the table is gone', null)
-          this.#wasThere = isThere
-          return
-        }
         const state = await enforcer.readState()
-        const isSame = state?.digest === inForce.applied.digest
-        if (this.#healTimer === null) this.#inSync = isSame
-        if (state !== null) {
-          this.#totals.update(inForce.ruleset.totals, state.totals)
-          this.#options.history.look(inForce.ruleset.totals, state.totals)
+        if (state !== null && inForce !== null) {
+          const { totals } = inForce.ruleset
+          this.#totals.update(totals, state.totals)
+          history.look(totals, state.totals)
           this.#loss.update(this.#totals.attempts(), this.#told)
           this.detector.countedInAll(this.#totals.attemptsByPolicy())
         }
-        if (!isSame) {
-          // Seen before it was heard of: who did it is told any moment.
-          if (this.#healTimer === null) await wait(HEARSAY)
-          this.#drifted(state === null ? 'the table is gone' : 'the table was replaced', this.#heard)
-        }
-        if (this.#healTimer === null) this.#complaint = ''
+        if (state === null) await this.#drift.look('gone')
+        else await this.#drift.look(state.digest === inForce?.applied.digest ? 'as-applied' : 'replaced')
       } catch (error) {
-        this.#inSync = false
-        this.#complain(error as Error)
-      }
-    })
-  }
-
-  /** One line for each reason, not one a second. */
-  #complain(error: Error): void {
-    if (error.message === this.#complaint) return
-    this.#complaint = error.message
-    this.#options.log.unreadable(error)
-  }
-
-  /** Nobody knows whether they were to our table. */
-  async #missed(): Promise<void> {
-    const { controller, generation, log } = this.#options
-    await controller.exclusively(async () => {
-      if (controller.inForce === null) await generation.note()
-    })
-    if (this.#timer === null || controller.inForce === null) return
-    log.missed()
-    this.#damage = 'everything'
-    this.#healSoon()
-  }
-
-  /** Counts, tells, and heals. */
-  #drifted(what: string, change: ForeignChange | null): void {
-    if (this.#options.controller.inForce !== null) this.#inSync = false
-    if (change?.damage !== 'rules') this.#damage = 'everything'
-    if (this.#healTimer !== null) return
-    this.#drift++
-    const healIn = this.#healSoon()
-    this.#options.log.drift(what, change, healIn)
-    if (++this.#rounds === CONTESTED) this.#options.log.contested(change, healIn)
-  }
-
-  #lookForPeace(): void {
-    if (this.#rounds === 0 || this.#healTimer !== null || Date.now() - this.#lastHeal <= PEACE) return
-    if (this.#rounds >= CONTESTED) this.#options.log.uncontested()
-    this.#rounds = 0
-  }
-
-  /** At once the first time, then more and more slowly. Answers in how many milliseconds. */
-  #healSoon(): number {
-    if (Date.now() - this.#lastHeal > PEACE) this.#pause = 0
-    const healIn = this.#pause
-    if (this.#healTimer !== null) return healIn
-    this.#healTimer = setTimeout(() => void this.#heal(), healIn)
-    this.#pause = Math.min(Math.max(this.#pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-    return healIn
-  }
-
-  async #heal(): Promise<void> {
-    const { controller, enforcer } = this.#options
-    await controller.exclusively(async () => {
-      this.#lastHeal = Date.now()
-      this.#healTimer = null
-      const damage = this.#damage
-      this.#damage = 'rules'
-      try {
-        await enforcer.restore(damage)
-        if (damage === 'everything') this.#loss.restart()
-        this.#inSync = controller.inForce === null ? null : true
-        this.#complaint = ''
-        this.#options.log.healed()
-      } catch (error) {
-        // What was changed is still as somebody else left it, even where the mark of the table is ours.
-        if (this.#damage === 'rules') this.#damage = damage
-        if (this.#timer !== null) this.#healSoon()
-        this.#complain(error as Error)
+        this.#drift.unreadable(error as Error)
       }
     })
   }
