@@ -13,6 +13,7 @@ import type { Attempt } from '../watch/attempt.ts'
 import { heaviestFirst, lightest } from '../watch/lightest.ts'
 import { learnedSet, learnedSetOf, SourceCounters, type SourceDelta } from '../watch/source-counters.ts'
 import type { Controller } from './controller.ts'
+import { ReadingSchedule } from './reading-schedule.ts'
 
 /** What one machine did since the reading before, by the kernel's exact count. */
 export interface Tally {
@@ -46,14 +47,6 @@ export interface AttemptHistoryOptions {
 /** What one IPv6 machine is where no policy says it: what the kernel counts relays and exempt hosts by. */
 const ALLOWED_IPV6_PREFIX = 64
 
-const MINUTE = 60_000
-/** Attempts that were counted and not told, and make a reading worth its while before the minute is over. */
-const MUCH_UNTOLD = 1_000
-/** Milliseconds until it is read, should it not have come to its end before: what is read at the end is all of it. */
-const BURST = 5_000
-/** Milliseconds between readings: what the one before has counted was told by the next, or is lost. */
-const GAP = 10_000
-
 /** Machines looked at before others get their turn. */
 const BATCH = 1_000
 /** While more wait to be written, no more are looked at. */
@@ -63,6 +56,7 @@ export class AttemptHistory {
   readonly log: AttemptLog
   readonly #options: AttemptHistoryOptions
   readonly #counters: SourceCounters
+  readonly #schedule = new ReadingSchedule()
   /** By id, as the kernel counts them. */
   readonly #totals: Map<string, number>
   /** What the counters stand at says nothing as long as nobody knows where they stood before. */
@@ -73,18 +67,9 @@ export class AttemptHistory {
   /** What an earlier run was told of machines, and had not read in their counters yet. */
   readonly #toldBefore = new Map<string, number>()
   #reading: Promise<void> | null = null
-  #readMinute = 0
-  #readAt = Number.NEGATIVE_INFINITY
-  /** Attempts since the last reading that were counted, less those that were told. */
-  #untold = 0
-  /** Since when that is much, and how much it was a second ago. */
-  #muchSince: number | null = null
-  #untoldBefore = 0
   #isTicking = false
   #isStopping = false
   #written: () => void = () => {}
-  /** The last change is followed by one reading more, to see that all has been told. */
-  #readingsDue = 2
   #lengths: { readonly model: unknown; readonly byPolicy: ReadonlyMap<string, number> } | null = null
 
   constructor(options: AttemptHistoryOptions) {
@@ -104,15 +89,14 @@ export class AttemptHistory {
   /** Reads where the counters of machines stand; to be called before the first attempt is told. */
   async begin(): Promise<void> {
     if (this.#options.controller.inForce === null) return
-    this.#readMinute = Math.floor(this.#options.now() / MINUTE)
-    const time = this.#readMinute * MINUTE - 1
+    const time = this.#schedule.first(this.#options.now())
     try {
       await this.#read(time)
       // Nobody listened: what was counted until now will not be told.
       this.log.beginReading()
       this.log.endReading(time)
     } catch (error) {
-      this.#readMinute = 0
+      this.#schedule.notRead()
       this.#options.onUnreadable(error as Error)
     }
   }
@@ -129,7 +113,7 @@ export class AttemptHistory {
 
   observe(attempt: Attempt): void {
     const allowed = attempt.verdict === 'allow'
-    if (!allowed) this.#untold--
+    if (!allowed) this.#schedule.addUntold(-1)
     const length = attempt.source.family === 4 ? 32 : this.#ipv6Prefix(attempt.policy)
     this.log.add(attempt, { source: formatPrefix(truncate(attempt.source, length)), allowed })
   }
@@ -150,8 +134,8 @@ export class AttemptHistory {
         continue
       }
       const attempts = before === undefined || packets < before ? packets : packets - before
-      if (attempts > 0) this.#readingsDue = 2
-      if (label.verdict !== 'allow') this.#untold += attempts
+      if (attempts > 0) this.#schedule.happened()
+      if (label.verdict !== 'allow') this.#schedule.addUntold(attempts)
       this.log.countTotal(key, label, now, attempts, packets)
     }
     this.#knowsTotals = true
@@ -162,43 +146,19 @@ export class AttemptHistory {
     this.#isTicking = true
     this.log.flush(now)
     this.#written()
-    const isUrgent = this.#isUrgent(now)
+    const isUrgent = this.#schedule.isUrgent(now)
     if (this.#reading !== null || this.log.failure !== null || this.#options.controller.inForce === null)
       return
-    // The clock may have been set back.
-    if (Math.abs(now - this.#readAt) < GAP) return
-    const minute = Math.floor(now / MINUTE)
-    const isDue = this.#readingsDue > 0 && minute !== this.#readMinute
-    if (!isDue && !isUrgent) return
-    if (isDue) {
-      this.#readMinute = minute
-      this.#readingsDue--
-    }
-    this.#readAt = now
-    this.#untold = 0
-    this.#untoldBefore = 0
-    this.#muchSince = null
-    // What was counted by the minute's end counts for the minute that has ended.
-    this.#reading = this.#read(isDue ? minute * MINUTE - 1 : now)
+    const time = this.#schedule.begin(now, isUrgent)
+    if (time === null) return
+    this.#reading = this.#read(time)
       .catch((error: Error) => {
-        this.#readingsDue = 2
+        this.#schedule.happened()
         this.#options.onUnreadable(error)
       })
       .finally(() => {
         this.#reading = null
       })
-  }
-
-  /** Much was counted that nobody told, and it is over, or has gone on for a while. */
-  #isUrgent(now: number): boolean {
-    const before = this.#untoldBefore
-    this.#untoldBefore = this.#untold
-    if (this.#untold < MUCH_UNTOLD) {
-      this.#muchSince = null
-      return false
-    }
-    this.#muchSince ??= now
-    return this.#untold <= before || Math.abs(now - this.#muchSince) >= BURST
   }
 
   /** Takes the count of one machine that somebody asked the kernel for. */
