@@ -5,7 +5,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import type { Alerts } from '../alerts/alerts.ts'
-import type { DriftNews, ExemptionNews } from '../alerts/message.ts'
+import type { DriftNews } from '../alerts/message.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ChangeRecord } from '../history/change-record.ts'
@@ -23,8 +23,8 @@ import type { Caller } from './caller.ts'
 import type { Pending } from './confirmation.ts'
 import type { InForce } from './controller.ts'
 import type { EventLog } from './event-log.ts'
+import { lapseKey, lapseNews, revocationKey, revocationNews } from './exemption-news.ts'
 import type { ExemptionRequest, RequestEvent } from './exemption-request.ts'
-import { lapseKey, lapseNews, MOST_SOURCES } from './lapse-news.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 import { LineBudget } from './line-budget.ts'
@@ -209,24 +209,14 @@ export class News implements MonitorLog {
 
   /** Taken back by the service itself, because a host that it covers turned bad. */
   exemptionRevoked(exemption: ExemptionDocument, incident: Incident): void {
-    const { name, expires = null, owner = null, ticket = null, reason = null, sources } = exemption
-    const more = sources.length - MOST_SOURCES
-    const body = {
-      name,
-      expires,
-      owner,
-      ticket,
-      reason,
-      sources: sources.slice(0, MOST_SOURCES),
-      ...(more > 0 ? { more_sources: more } : {}),
-    }
-    this.#log.warn(
-      { exemption: body, incident: incident.id },
-      'an exemption was revoked: its host is infected',
-    )
-    const news = { event: 'exemption-revoked', exemption: body, incident: incident.id } as const
-    this.#events.publish('exemption', news)
-    this.#tell({ ...news, severity: 'warning' })
+    const { alerts, gateway } = this.#options
+    const now = Date.now()
+    const news = revocationNews(exemption, incident, gateway, now)
+    const body = { exemption: news.exemption, incident: incident.id }
+    this.#log.warn(body, 'an exemption was revoked: its host is infected')
+    this.#events.publish('exemption', { event: news.event, ...body })
+    this.store(() => alerts.leave(revocationKey(news), news, now))
+    alerts.wake()
   }
 
   /** A change is in git. */
@@ -307,15 +297,11 @@ export class News implements MonitorLog {
   #tellOfDrift(event: DriftNews['event'], body: Pick<DriftNews, 'by' | 'heal_in_ms'>): void {
     this.#events.publish('drift', { event, ...body })
     // The end is as severe as the beginning: whoever heard of that one waits for this one.
-    this.#tell({ event, severity: 'critical', ...body })
-  }
-
-  /** For what must be acted on and is no incident of a machine. */
-  #tell(what: Omit<DriftNews, 'gateway' | 'time'> | Omit<ExemptionNews, 'gateway' | 'time'>): void {
     const { alerts, gateway } = this.#options
     const now = Date.now()
-    const news = { ...what, gateway, time: new Date(now).toISOString() }
-    this.store(() => alerts.leave(`${news.event}/${now}`, news, now))
+    const time = new Date(now).toISOString()
+    const news: DriftNews = { event, gateway, time, severity: 'critical', ...body }
+    this.store(() => alerts.leave(`${event}/${now}`, news, now))
     alerts.wake()
   }
 }

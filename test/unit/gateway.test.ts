@@ -10,7 +10,7 @@ import { compile } from '../../src/compile/compile.ts'
 import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { parseConfig } from '../../src/config.ts'
-import { lapseKey, lapseNews } from '../../src/control/lapse-news.ts'
+import { lapseKey, lapseNews, revocationKey, revocationNews } from '../../src/control/exemption-news.ts'
 import { type EndingExemption, endingsOf, LapseWatch } from '../../src/control/lapse-watch.ts'
 import { endKey, lapsesDue } from '../../src/control/lapses.ts'
 import { PreflightWatch } from '../../src/control/preflight-watch.ts'
@@ -518,6 +518,23 @@ sources: [100.64.1.3]
     t.equal(lapseNews({ ...lapse, lead: 0 }, 'gw1', NOW).event, 'exemption-lapsed')
     const many = { ...lapse, exemption: { ...lapse.exemption, sources: Array(1_000).fill('100.64.0.1') } }
     t.match(lapseNews(many, 'gw1', NOW).exemption, { sources: { length: 100 }, more_sources: 900 })
+  })
+
+  t.test('exemptions that are revoked in the same moment are told one by one', async (t) => {
+    const exemption = (name: string) => ({ kind: 'exemption' as const, name, sources: ['100.64.1.1'] })
+    const news = [
+      revocationNews(exemption('acme'), { id: 'one' }, 'gw1', NOW),
+      revocationNews(exemption('other'), { id: 'one' }, 'gw1', NOW),
+      revocationNews(exemption('acme'), { id: 'two' }, 'gw1', NOW),
+      revocationNews(exemption('acme'), { id: 'one' }, 'gw1', NOW + DAY),
+    ]
+    t.match(news[0], {
+      event: 'exemption-revoked',
+      severity: 'warning',
+      incident: 'one',
+      exemption: { name: 'acme', expires: null, owner: null, ticket: null, reason: null },
+    })
+    t.equal(new Set(news.map(revocationKey)).size, news.length)
   })
 
   /** A watch over a database, as the service has it; `fail` makes the next transactions fail. */
