@@ -8,8 +8,9 @@ const JSON_ALONE = ['application/json']
 export function checkAccept(app: Api): void {
   app.addHook('preValidation', (request, _, done) => {
     const { accept = '*/*' } = request.headers
-    if (takesJson(accept)) return done()
+    if (accept === '*/*') return done()
     const types = typesOf(request.routeOptions.schema)
+    if (types === JSON_ALONE && takesJson(accept)) return done()
     if (types.some((type) => accepts(accept, type))) return done()
     done(new ApiError('not-acceptable', `this is ${types.join(' or ')}, which Accept leaves out`))
   })
@@ -17,7 +18,7 @@ export function checkAccept(app: Api): void {
 
 /** Whether that is plain without a closer look. */
 export function takesJson(accept: string): boolean {
-  return accept === '*/*' || accept.startsWith('application/json')
+  return accept === '*/*' || accept === 'application/json' || accept.startsWith('application/json,')
 }
 
 function typesOf(schema: FastifySchema | undefined): readonly string[] {

@@ -23,11 +23,13 @@ import { eventRoutes } from './events.ts'
 import { exemptionRequestRoutes } from './exemption-requests.ts'
 import { explainRoutes } from './explain.ts'
 import { historyRoutes } from './history.ts'
+import { mustNameHost } from './host.ts'
 import { answerRepeats } from './idempotency.ts'
 import { incidentRoutes } from './incidents.ts'
 import { KeptAnswers } from './kept-answers.ts'
 import { answerOtherMethods } from './methods.ts'
 import { describe } from './openapi.ts'
+import { answerHeads } from './preconditions.ts'
 import { sendProblem } from './problem.ts'
 import { pullRoutes } from './pull.ts'
 import { reportRoutes } from './report.ts'
@@ -79,6 +81,8 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
     return sendProblem(reply, problem)
   })
   answerOtherMethods(app)
+  answerHeads(app)
+  mustNameHost(app)
   keepAudit(app, audit, logger)
   const authentication = { tokens, config, now: Date.now }
   await guard(app, authentication, config.limits)

@@ -1,5 +1,6 @@
 /** `/v1/attempts`: the latest attempts one by one, and `/v1/attempts/series`: how many there were over time. */
 import { Type } from 'typebox'
+import { FORMATS } from '../policy/formats.ts'
 import { formatPrefix, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import type { RecentAttempt } from '../store/attempts-query.ts'
 import type { Context } from './context.ts'
@@ -11,9 +12,9 @@ import {
   SpanQuery,
   StepSchema,
   seriesSpan,
-  wrong,
 } from './history-query.ts'
 import { limitOf, numberCursor, PageQuery, page } from './page.ts'
+import { wrong } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 import { SubscriberSchema, subscriberOf } from './subscribers.ts'
@@ -107,7 +108,8 @@ export const attemptRoutes: Routes<Context> = (app, context) => {
     },
     ({ query }) => {
       const { source, policy, step } = query
-      if (source !== undefined && policy !== undefined) throw wrong('policy', 'and source exclude each other')
+      if (source !== undefined && policy !== undefined)
+        throw wrong('/querystring/policy', 'and source exclude each other')
       const now = Date.now()
       const span = seriesSpan(readSpan(query, now), step, { now, retain })
       const of =
@@ -151,8 +153,5 @@ export function attemptBody(
 function readSource(text: string): Prefix {
   const prefix = parsePrefix(text)
   if (typeof prefix !== 'string') return prefix
-  throw wrong(
-    'source',
-    prefix === 'host-bits' ? 'has host bits set' : 'must be an IPv4 or IPv6 address or prefix',
-  )
+  throw wrong('/querystring/source', FORMATS.prefix(text)?.message ?? prefix)
 }

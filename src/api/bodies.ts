@@ -1,33 +1,23 @@
 /** Bodies as JSON or YAML, read strictly: what would silently be lost or mended is a mistake. */
 import type { FastifyRequest } from 'fastify'
+import { YAML_LIMITS } from '../policy/bounded-yaml.ts'
+import { diagnostic } from '../policy/diagnostic.ts'
 import { parseYaml } from '../policy/yaml-source.ts'
 import { hookChanges } from './change-hooks.ts'
 import { ApiError } from './problem.ts'
 import type { Api } from './route.ts'
 
 export function readBodies(app: Api): void {
-  const parseJson = app.getDefaultJsonParser('error', 'error')
   app.removeContentTypeParser('text/plain')
-  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
-    // Many clients say what they would send also when they send nothing.
-    if (bytes.length === 0) return done(null, undefined)
-    const text = decode(request, bytes)
-    if (text instanceof ApiError) return done(text)
-    parseJson(request, text, (error, value) => {
-      if (error) return done(new ApiError('bad-request', `the body is not JSON: ${error.message}`))
-      if (countKeys(value) !== countWrittenKeys(text))
-        return done(new ApiError('bad-request', 'an object in the body has the same key twice'))
-      done(null, value)
-    })
-  })
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (request: FastifyRequest, bytes: Buffer) => readJson(decode(request, bytes)),
+  )
   app.addContentTypeParser<Buffer>(
     ['application/yaml', 'application/x-yaml', 'text/yaml'],
     { parseAs: 'buffer' },
-    async (request: FastifyRequest, bytes: Buffer) => {
-      const text = decode(request, bytes)
-      if (text instanceof ApiError) throw text
-      return readYaml(text)
-    },
+    async (request: FastifyRequest, bytes: Buffer) => readYaml(decode(request, bytes)),
   )
   // A body that nobody reads is one that somebody meant.
   hookChanges(app, {
@@ -44,38 +34,62 @@ export function readBodies(app: Api): void {
 
 const UTF_8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Text in UTF-8, as it is in JSON (RFC 8259 §8.1) and in policy files: read as anything else, it would be another text. */
-function decode({ headers }: FastifyRequest, bytes: Buffer): string | ApiError {
+/**
+ * Text in UTF-8, as it is in JSON (RFC 8259 §8.1) and in policy files: read as anything else, it would be another text.
+ * @throws ApiError
+ */
+function decode({ headers }: FastifyRequest, bytes: Buffer): string {
   const { 'content-type': type = '', 'content-encoding': encoding = 'identity' } = headers
   if (encoding.toLowerCase() !== 'identity')
-    return new ApiError(
-      'unsupported-media-type',
-      `the body has the encoding ${encoding}; send it without one`,
-    )
+    throw new ApiError('unsupported-media-type', `the body has the encoding ${encoding}; send it without one`)
   const [, charset = 'utf-8'] = /;\s*charset="?([^";\s]*)/i.exec(type) ?? []
   if (!/^(utf-?8|us-ascii)$/i.test(charset))
-    return new ApiError('unsupported-media-type', `the body has the charset ${charset}; send it in UTF-8`)
+    throw new ApiError('unsupported-media-type', `the body has the charset ${charset}; send it in UTF-8`)
   try {
     return UTF_8.decode(bytes)
   } catch {
-    return new ApiError('bad-request', 'the body is not UTF-8')
+    throw new ApiError('bad-request', 'the body is not UTF-8')
   }
 }
 
+/** @throws ApiError */
+function readJson(text: string): unknown {
+  // Many clients say what they would send also when they send nothing.
+  if (text === '') return undefined
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new ApiError('bad-request', `the body is not JSON: ${(error as Error).message}`)
+  }
+  if (countKeys(value) !== countWrittenKeys(text)) {
+    // JSON is YAML, and there it is known where things stand.
+    const { diagnostics } = parseYaml('body', text)
+    throw new ApiError('bad-request', 'an object in the body has the same key twice', { diagnostics })
+  }
+  return value
+}
+
+/** Nothing, where there is nothing but comments. @throws ApiError */
 function readYaml(text: string): unknown {
   const { documents, diagnostics } = parseYaml('body', text)
   const [document, second] = documents
-  if (diagnostics.length > 0 || document === undefined || second !== undefined) {
-    throw new ApiError('bad-request', 'the body is not one YAML document', { diagnostics })
-  }
-  return document.value
+  if (diagnostics.length > 0) throw new ApiError('bad-request', 'the body is not YAML', { diagnostics })
+  if (second === undefined) return document?.value
+  const message = 'another document begins here, and there can be one'
+  throw new ApiError('bad-request', 'the body has more than one YAML document', {
+    diagnostics: [diagnostic(second.origin, 'not-a-document', message)],
+  })
 }
 
-/** Of all objects in a value. */
-function countKeys(value: unknown): number {
+/** Of all objects in a value. @throws ApiError when it nests deeper than a YAML document may */
+function countKeys(value: unknown, depth = 0): number {
   if (typeof value !== 'object' || value === null) return 0
+  if (depth >= YAML_LIMITS.depth)
+    throw new ApiError('bad-request', `the body nests deeper than ${YAML_LIMITS.depth}`)
   const parts = Object.values(value)
-  return parts.reduce((sum: number, part) => sum + countKeys(part), Array.isArray(value) ? 0 : parts.length)
+  const own = Array.isArray(value) ? 0 : parts.length
+  return parts.reduce((sum: number, part) => sum + countKeys(part, depth + 1), own)
 }
 
 /** In text that is known to be JSON: the strings before a colon. */

@@ -2,14 +2,15 @@
 import { type TSchema, Type } from 'typebox'
 import { completeDocument, findDocument } from '../control/document-change.ts'
 import { planBody } from '../plan/plan-body.ts'
+import { NAME } from '../policy/name.ts'
 import { DOCUMENT_SCHEMAS, KINDS, type Kind, PLURALS } from '../policy/schema.ts'
 import type { Context } from './context.ts'
 import { DOCUMENT_EXAMPLES } from './document-examples.ts'
-import { ETags, etagOf, IfNoneMatch, namesOne } from './etag.ts'
+import { ETags, etagOf, GetConditions, NOT_MODIFIED } from './etag.ts'
 import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
 import { limitOf, PageQuery, page, textCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
-import { checkMatch, checkPut } from './preconditions.ts'
+import { checkConditions, checkPut, isKnown } from './preconditions.ts'
 import { ApiError, CHANGE_PROBLEMS } from './problem.ts'
 import { ReasonHeader, reasonOf } from './reason.ts'
 import type { Api, Routes } from './route.ts'
@@ -24,10 +25,7 @@ const Preconditions = Type.Object({
   'if-none-match': ETags,
   ...ReasonHeader.properties,
 })
-const DeleteHeaders = Type.Object({ 'if-match': ETags, ...ReasonHeader.properties })
 const ExemptingQuery = object({ ...ChangeQuery.properties, ...OverrideQuery.properties })
-
-const NAME = /^[a-z0-9][a-z0-9-]{0,47}$/
 
 /** What may let a host through: an exemption, and a list that one uses. */
 const EXEMPTING: readonly Kind[] = ['exemption', 'list']
@@ -81,17 +79,16 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
         summary: `One document of kind ${kind}`,
         tags,
         params,
-        headers: IfNoneMatch,
-        response: { 200: Answered, 304: { description: 'it is still the one that If-None-Match names' } },
+        headers: GetConditions,
+        response: { 200: Answered, 304: NOT_MODIFIED },
       },
-      config: { access: 'viewer', problems: ['not-found'] },
+      config: { access: 'viewer', problems: ['not-found', 'precondition-failed'] },
     },
-    async ({ params: { name }, headers }, reply) => {
+    async (request, reply) => {
+      const { name } = request.params
       const found = findDocument(inForce(), kind, name)
       if (found === null) throw missing(kind, name)
-      const etag = etagOf(found.document)
-      reply.header('etag', etag)
-      if (namesOne(headers['if-none-match'], etag)) return reply.code(304).send()
+      if (isKnown(request, reply, etagOf(found.document))) return reply.code(304).send()
       return reply.send(found.document)
     },
   )
@@ -165,7 +162,7 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
         tags,
         params,
         querystring: ChangeQuery,
-        headers: DeleteHeaders,
+        headers: Preconditions,
         response: {
           200: object({ dry_run: Type.Literal(true), plan: PlanSchema }),
           204: { description: 'it is gone' },
@@ -177,7 +174,7 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
       const plan = await controller.delete(kind, name, {
         mayGoAhead(current) {
           if (current === null) throw missing(kind, name)
-          if (headers['if-match'] !== undefined) checkMatch(headers, current)
+          checkConditions(headers, current)
         },
         dryRun: query.dry_run === 'true',
         by: caller,

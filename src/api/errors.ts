@@ -97,6 +97,8 @@ export function toApiError(error: FastifyError | Error): ApiError {
     return new ApiError('bad-request', detail, { errors })
   }
   const { code, statusCode } = error as Partial<FastifyError>
+  if (code === 'FST_ERR_MAX_PARAM_LENGTH')
+    return new ApiError('bad-request', 'a part of the address is longer than anything here is called')
   const known = FASTIFY[code ?? '']
   if (known !== undefined) return new ApiError(known, error.message)
   if (statusCode !== undefined && statusCode < 500) return new ApiError('bad-request', error.message)

@@ -4,7 +4,8 @@ import { Type } from 'typebox'
 import type { Document } from '../policy/schema.ts'
 
 export const ETags = Type.Optional(Type.String({ maxLength: 1_000 }))
-export const IfNoneMatch = Type.Object({ 'if-none-match': ETags })
+/** What may be said of the version that one has, or expects, in a GET. */
+export const GetConditions = Type.Object({ 'if-match': ETags, 'if-none-match': ETags })
 export const NOT_MODIFIED = { description: 'it is still the one that If-None-Match names' }
 
 /** A strong validator of some text, with its quotation marks. */

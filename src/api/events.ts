@@ -5,7 +5,7 @@ import { isLoopback } from '../config/api.ts'
 import { EVENT_TYPES, type Event, type EventLog } from '../control/event-log.ts'
 import type { Identity } from './access/authenticate.ts'
 import type { Context } from './context.ts'
-import { ApiError } from './problem.ts'
+import { ApiError, wrong } from './problem.ts'
 import type { Routes } from './route.ts'
 
 /** Who may listen at once: all together, and one caller or one address that is not of this machine. */
@@ -94,7 +94,7 @@ function readTypes(types: string | undefined): (event: Event) => boolean {
   const wanted = new Set(types.split(','))
   for (const type of wanted) {
     if (!(EVENT_TYPES as readonly string[]).includes(type))
-      throw new ApiError('bad-request', `types: ${type} is none of ${EVENT_TYPES.join(', ')}`)
+      throw wrong('/querystring/types', `names ${type}, which is none of ${EVENT_TYPES.join(', ')}`)
   }
   return ({ type }) => wanted.has(type)
 }

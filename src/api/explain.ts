@@ -1,11 +1,11 @@
 /** `/v1/explain`: the verdict on a source and a destination. */
 import { Type } from 'typebox'
 import { explain } from '../policy/explain.ts'
+import { FORMATS } from '../policy/formats.ts'
 import type { Model } from '../policy/model.ts'
 import { type Prefix, parseAddress } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
-import { wrong } from './history-query.ts'
-import { ApiError } from './problem.ts'
+import { ApiError, wrong } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, KindSchema, Name, nullable, object, oneOf, Text } from './schemas.ts'
 
@@ -46,8 +46,8 @@ export const explainRoutes: Routes<Context> = (app, context) => {
       const source = readAddress(query.source, '/querystring/source')
       const destination = readAddress(query.destination, '/querystring/destination')
       if (source.family !== destination.family)
-        throw wrong('destination', 'must be of the family of the source')
-      if (Number(query.port ?? 25) > 65_535) throw wrong('port', 'must be at most 65535')
+        throw wrong('/querystring/destination', 'must be of the family of the source')
+      if (Number(query.port ?? 25) > 65_535) throw wrong('/querystring/port', 'must be at most 65535')
       const packet = {
         source,
         destination,
@@ -70,6 +70,5 @@ export function modelOf({ controller }: Context): Model {
 export function readAddress(text: string, pointer: string): Prefix {
   const address = parseAddress(text)
   if (address !== null) return address
-  const message = 'must be an IPv4 or IPv6 address'
-  throw new ApiError('bad-request', `${pointer} ${message}`, { errors: [{ pointer, message }] })
+  throw wrong(pointer, FORMATS.address(text)?.message ?? 'must be an IPv4 or IPv6 address')
 }

@@ -3,7 +3,7 @@ import { type Static, Type } from 'typebox'
 import { parseTimestamp } from '../policy/formats.ts'
 import { keptFor, LEVELS, levelOf, type Step, spanStart } from '../store/attempts-levels.ts'
 import type { Point, Span } from '../store/attempts-query.ts'
-import { ApiError } from './problem.ts'
+import { wrong } from './problem.ts'
 import { Count, object, oneOf, Time } from './schemas.ts'
 
 const Moment = Type.Optional(Type.String({ maxLength: 40, description: 'RFC 3339' }))
@@ -28,14 +28,17 @@ export function readTime(text: string, name: string): number {
   const [, whole = '', fraction = '', zone = ''] = /^(.*:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/.exec(text) ?? []
   const time = parseTimestamp(whole + zone)
   if (time !== null) return time + Math.floor(Number(`0${fraction || '.0'}`) * 1000)
-  throw wrong(name, 'must be a time as in RFC 3339, such as 2026-12-31T00:00:00Z (write + as %2B)')
+  throw wrong(
+    `/querystring/${name}`,
+    'must be a time as in RFC 3339, such as 2026-12-31T00:00:00Z (write + as %2B)',
+  )
 }
 
 /** @throws ApiError */
 export function readSpan(query: Static<typeof SpanQuery>, now: number): { from: number; to: number } {
   const to = query.to === undefined ? now : readTime(query.to, 'to')
   const from = query.from === undefined ? to - DAY : readTime(query.from, 'from')
-  if (from >= to) throw wrong('from', 'must be before to')
+  if (from >= to) throw wrong('/querystring/from', 'must be before to')
   return { from, to }
 }
 
@@ -58,14 +61,14 @@ export function seriesSpan(
   }
   if (!isKept(step) && levelOf(step).kept !== null) {
     const days = Math.floor(keptFor(levelOf(step), retain) / DAY)
-    throw wrong('step', `${step} is too fine: such sums are kept for ${days} days`)
+    throw wrong('/querystring/step', `${step} is too fine: such sums are kept for ${days} days`)
   }
   return { step: bounded(step, points), from, to }
 }
 
 function bounded(step: Step, points: (step: Step) => number): Step {
   if (points(step) > MAX_POINTS)
-    throw wrong('step', `would make more than ${MAX_POINTS} points; ask for less time`)
+    throw wrong('/querystring/step', `would make more than ${MAX_POINTS} points; ask for less time`)
   return step
 }
 
@@ -88,9 +91,4 @@ export function rankingSpan({ from, to }: { from: number; to: number }, now: num
 
 export function pointBody({ time, attempts, told, allowed }: Point) {
   return { time: new Date(time).toISOString(), attempts, told, allowed }
-}
-
-export function wrong(name: string, message: string): ApiError {
-  const pointer = `/querystring/${name}`
-  return new ApiError('bad-request', `${pointer} ${message}`, { errors: [{ pointer, message }] })
 }

@@ -1,13 +1,13 @@
 /** `/v1/history`: who changed what, when and why, and the way back. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Type } from 'typebox'
+import { type Static, Type } from 'typebox'
 import type { RevisionPage } from '../history/history.ts'
 import type { Revision } from '../history/revisions.ts'
 import { planBody } from '../plan/plan-body.ts'
 import type { Context } from './context.ts'
 import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
-import { limitOf, PageQuery, readCursor } from './page.ts'
+import { limitOf, PageQuery, partsOfCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
 import { ApiError, CHANGE_PROBLEMS, type ProblemCode } from './problem.ts'
 import { ReasonHeader, reasonOf } from './reason.ts'
@@ -74,7 +74,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
       config: { access: 'viewer', problems: READING },
     },
     async ({ query }) => {
-      const from = parseCursor(readCursor(query))
+      const from = readCursor(query)
       const { revisions, next } = await repository.history.list(from, limitOf(query), query.path ?? null)
       const cursor = next === null ? null : Buffer.from(`${next.head} ${next.skip}`).toString('base64url')
       return { items: revisions.map(revisionBody), next: cursor }
@@ -183,9 +183,7 @@ function revisionBody({
   }
 }
 
-function parseCursor(cursor: string | null): RevisionPage['next'] {
-  if (cursor === null) return null
-  const [, head, skip] = /^([0-9a-f]{40,64}) (\d{1,9})$/.exec(cursor) ?? []
-  if (head === undefined) throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return { head, skip: Number(skip) }
+function readCursor(query: Static<typeof PageQuery>): RevisionPage['next'] {
+  const [, head, skip] = partsOfCursor(query, /^([0-9a-f]{40,64}) (\d{1,9})$/) ?? []
+  return head === undefined ? null : { head, skip: Number(skip) }
 }

@@ -3,9 +3,9 @@ import { type Static, Type } from 'typebox'
 import { EVIDENCE_RULES, INCIDENT_KINDS, type Incident, type IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Context } from './context.ts'
-import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
+import { GetConditions, NOT_MODIFIED } from './etag.ts'
 import { answerAtOnce, type KeptAnswers, sendKept } from './kept-answers.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
+import { limitOf, PageQuery, page, partsOfCursor } from './page.ts'
 import { ApiError } from './problem.ts'
 import type { Answered, Routes } from './route.ts'
 import { Count, counts, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -109,7 +109,7 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
 
   const pageFor = (query: Static<typeof ListQuery>): Answered<typeof IncidentPage> => {
     const limit = limitOf(query)
-    const after = parseCursor(readCursor(query))
+    const after = readCursor(query)
     const { state, kind } = query
     const found = incidents.list({
       limit: limit + 1,
@@ -130,10 +130,10 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
         summary: 'Infected and misconfigured machines, the latest first',
         tags: ['incidents'],
         querystring: ListQuery,
-        headers: IfNoneMatch,
+        headers: GetConditions,
         response: { 200: IncidentPage, 304: NOT_MODIFIED },
       },
-      config: { access: 'viewer' },
+      config: { access: 'viewer', problems: ['precondition-failed'] },
     },
     (request, reply) => sendKept(request, reply, kept, () => pageFor(request.query)),
   )
@@ -183,9 +183,7 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
   decision('resolve', 'It is over', (id) => monitor.detector.resolve(id, Date.now()))
 }
 
-function parseCursor(cursor: string | null): { lastSeen: number; id: string } | null {
-  if (cursor === null) return null
-  const [time = '', id = ''] = cursor.split(' ')
-  if (!/^\d{1,16}$/.test(time)) throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return { lastSeen: Number(time), id }
+function readCursor(query: Static<typeof PageQuery>): { lastSeen: number; id: string } | null {
+  const [, time, id = ''] = partsOfCursor(query, /^(\d{1,16}) (\S{1,64})$/) ?? []
+  return time === undefined ? null : { lastSeen: Number(time), id }
 }

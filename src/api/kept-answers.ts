@@ -5,7 +5,8 @@
 import type { FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import type { EventLog } from '../control/event-log.ts'
 import { takesJson } from './accept.ts'
-import { namesOne, tagOf } from './etag.ts'
+import { tagOf } from './etag.ts'
+import { isKnown } from './preconditions.ts'
 
 export interface KeptAnswer {
   /** JSON. What is long is kept as bytes, so that nobody encodes it each time; what is short costs less as text. */
@@ -84,8 +85,9 @@ export class KeptAnswers {
  */
 export function answerAtOnce(kept: KeptAnswers): onRequestHookHandler {
   return (request, reply, done) => {
-    const { accept = '*/*', 'if-none-match': condition } = request.headers
-    const known = request.method === 'GET' && condition === undefined ? kept.find(request.url) : null
+    const { accept = '*/*', 'if-none-match': version, 'if-match': expected } = request.headers
+    const isPlain = request.method === 'GET' && version === undefined && expected === undefined
+    const known = isPlain ? kept.find(request.url) : null
     if (known === null || !takesJson(accept)) return done()
     reply.takeOver(known.headers).end(known.body)
   }
@@ -93,14 +95,13 @@ export function answerAtOnce(kept: KeptAnswers): onRequestHookHandler {
 
 /** Answers what is kept, or made now; 304 where the client has it. */
 export function sendKept(
-  { headers, url }: FastifyRequest,
+  request: FastifyRequest,
   reply: FastifyReply,
   kept: KeptAnswers,
   make: () => object,
 ): FastifyReply {
-  const answer = kept.get(url, make)
-  reply.header('etag', answer.etag).header(...CACHING)
-  if (headers['if-none-match'] !== undefined && namesOne(headers['if-none-match'], answer.etag))
-    return reply.code(304).send()
+  const answer = kept.get(request.url, make)
+  reply.header(...CACHING)
+  if (isKnown(request, reply, answer.etag)) return reply.code(304).send()
   return reply.header('content-type', JSON_TYPE).send(answer.body)
 }

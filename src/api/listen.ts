@@ -7,6 +7,7 @@ import { type ApiConfig, isLoopback, type Listen, type TlsConfig } from '../conf
 import { ConfigError } from '../config.ts'
 import { runProcess } from '../kernel/process.ts'
 import { mark, type Origin } from './access/origin.ts'
+import { answerMalformed } from './malformed.ts'
 import type { Api } from './route.ts'
 
 /** Milliseconds for a whole request to arrive: nobody holds a connection open by sending a byte now and then. */
@@ -24,6 +25,8 @@ const LIMITS = {
   keepAliveTimeout: KEEP_ALIVE,
   connectionsCheckingInterval: CHECK_INTERVAL,
   maxHeaderSize: MAX_HEADER_SIZE,
+  // The API says so itself.
+  requireHostHeader: false,
 }
 /** Of all connections that there may be, those that one address beyond loopback may have. */
 const SHARE_OF_ONE = 0.25
@@ -53,6 +56,7 @@ export async function listen(app: Api, addresses: readonly Listen[], config: Api
       server.on(overTls === null ? 'connection' : 'secureConnection', (socket) => mark(socket, origin))
       servers.push(server)
       bound(server, config.limits.connections)
+      answerMalformed(server)
       await listenOne(server, address, config.socket)
     }
   } catch (error) {

@@ -14,11 +14,10 @@ export function answerOtherMethods(app: Api): void {
   app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
     const { method, url } = request
     const path = url.split('?')[0] ?? ''
+    // The server as a whole (RFC 9110 §9.3.7).
+    if (method === 'OPTIONS' && path === '*') return reply.code(204).send()
     const methods = [...routes.values()].find(({ pattern }) => pattern.test(path))?.methods
     if (methods === undefined) return sendProblem(reply, new ApiError('not-found', `there is no ${path}`))
-    // A parameter that is too long finds nothing.
-    if (method !== 'OPTIONS' && methods.has(method))
-      return sendProblem(reply, new ApiError('not-found', `there is no ${path.slice(0, 100)}…`))
     reply.header('allow', [...methods].sort().join(', '))
     if (method === 'OPTIONS') return reply.code(204).send()
     return sendProblem(reply, new ApiError('method-not-allowed', `${method} is nothing that ${path} takes`))

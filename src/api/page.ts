@@ -1,6 +1,6 @@
 /** Lists in pages: `{"items": […], "next": cursor|null}`. */
 import { type Static, Type } from 'typebox'
-import { ApiError } from './problem.ts'
+import { type ApiError, wrong } from './problem.ts'
 
 /** Query strings are text, so the limit is checked as such: nothing is coerced behind the client's back. */
 export const PageQuery = Type.Object(
@@ -42,20 +42,27 @@ export function pageOfAll<T>(all: readonly T[], query: Static<typeof PageQuery>)
   return page(all.slice(offset, offset + limit + 1), limit, () => String(offset + limit))
 }
 
-/** The number that a cursor stands for. @throws ApiError */
-export function numberCursor(query: Static<typeof PageQuery>): number | null {
-  const cursor = textCursor(query, /^\d{1,15}$/)
-  return cursor === null ? null : Number(cursor)
+/** The number that a cursor stands for, at most so large. @throws ApiError */
+export function numberCursor(query: Static<typeof PageQuery>, most = Number.MAX_SAFE_INTEGER): number | null {
+  const cursor = textCursor(query, /^\d{1,16}$/)
+  if (cursor === null) return null
+  if (Number(cursor) > most) throw notOurs()
+  return Number(cursor)
 }
 
 /** The text that a cursor stands for, when it is one of this form. @throws ApiError */
 export function textCursor(query: Static<typeof PageQuery>, form: RegExp): string | null {
-  const cursor = readCursor(query)
-  if (cursor !== null && !form.test(cursor))
-    throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  return cursor
+  return partsOfCursor(query, form)?.[0] ?? null
 }
 
-export function readCursor({ cursor }: Static<typeof PageQuery>): string | null {
-  return cursor === undefined ? null : Buffer.from(cursor, 'base64url').toString('utf8')
+/** The same for one of several parts, each a group of the form: the whole, and its parts. @throws ApiError */
+export function partsOfCursor({ cursor }: Static<typeof PageQuery>, form: RegExp): readonly string[] | null {
+  if (cursor === undefined) return null
+  const parts = form.exec(Buffer.from(cursor, 'base64url').toString('utf8'))
+  if (parts === null) throw notOurs()
+  return parts
+}
+
+function notOurs(): ApiError {
+  return wrong('/querystring/cursor', 'is none that was given out')
 }

@@ -12,6 +12,7 @@ export const PROBLEMS = {
   'not-found': [404, 'There is no such thing'],
   'method-not-allowed': [405, 'This cannot be done to it'],
   'not-acceptable': [406, 'It cannot be had in any form that the request accepts'],
+  'request-timeout': [408, 'The request did not arrive in time'],
   'file-exists': [409, 'The file for this document holds something else'],
   'confirmation-pending': [409, 'Another change waits for its confirmation'],
   'nothing-pending': [409, 'No change waits for a confirmation'],
@@ -27,6 +28,7 @@ export const PROBLEMS = {
   'precondition-failed': [412, 'It has changed meanwhile, or exists already'],
   'body-too-large': [413, 'The body is too large'],
   'unsupported-media-type': [415, 'Send JSON or YAML'],
+  'expectation-failed': [417, 'Nothing but 100-continue can be expected'],
   'invalid-document': [422, 'The document has mistakes'],
   'invalid-policy': [422, 'With this change the policies would have mistakes'],
   'policy-tests-failed': [422, 'With this change policy tests would fail'],
@@ -35,6 +37,7 @@ export const PROBLEMS = {
   'idempotency-key-reused': [422, 'This Idempotency-Key was used for something else'],
   'precondition-required': [428, 'Say which version you mean to replace, with If-Match'],
   'too-many-requests': [429, 'Too many requests; wait a little'],
+  'head-too-large': [431, 'The head of the request is too large'],
   internal: [500, 'Something went wrong here'],
   'kernel-refused': [503, 'The kernel did not take the change'],
   unguarded: [503, 'The change cannot be guarded, and was not made'],
@@ -131,11 +134,21 @@ export class ApiError extends Error {
   }
 }
 
-export function sendProblem(reply: FastifyReply, { code, message, detail }: ApiError): FastifyReply {
+/** Of a parameter, or of what is at a pointer into the body. */
+export function wrong(pointer: string, message: string): ApiError {
+  return new ApiError('bad-request', `${pointer} ${message}`, { errors: [{ pointer, message }] })
+}
+
+/** The members of a problem (RFC 9457 §3.1), and those of our own. */
+export function problemBody({ code, message, detail }: ApiError) {
   const [status, title] = PROBLEMS[code]
-  reply.request.problem = code
-  return reply
-    .code(status)
-    .type('application/problem+json')
-    .send({ type: `urn:egress25:problem:${code}`, title, status, code, detail: message, ...detail })
+  return { type: `urn:egress25:problem:${code}`, title, status, code, detail: message, ...detail }
+}
+
+export const PROBLEM_TYPE = 'application/problem+json'
+
+export function sendProblem(reply: FastifyReply, error: ApiError): FastifyReply {
+  const body = problemBody(error)
+  reply.request.problem = error.code
+  return reply.code(body.status).type(PROBLEM_TYPE).send(body)
 }

@@ -4,6 +4,7 @@
  */
 import { type TProperties, Type } from 'typebox'
 import { DIAGNOSTIC_CODES } from '../policy/diagnostic.ts'
+import { NAME } from '../policy/name.ts'
 import { DOCUMENT_SCHEMAS, type Document, KINDS, type Kind } from '../policy/schema.ts'
 
 interface About {
@@ -41,7 +42,7 @@ export const Count = Type.Integer({ minimum: 0 })
 /** In answers; RFC 3339 in UTC. */
 export const Time = Type.String({ format: 'date-time', examples: ['2026-11-26T08:30:00.000Z'] })
 export const Text = Type.String()
-export const Name = Type.String({ pattern: '^[a-z0-9][a-z0-9-]{0,47}$' })
+export const Name = Type.String({ pattern: NAME.source })
 
 /** A page of a list. */
 export function pageOf<const S extends Parameters<typeof Type.Array>[0]>(item: S, description: string) {

@@ -4,11 +4,11 @@ import { Type } from 'typebox'
 import type { Silence } from '../alerts/silence.ts'
 import { type KnownSilence, TooManySilencesError } from '../alerts/silences.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
-import { parseDuration, parseTimestamp, quote } from '../policy/formats.ts'
+import { FORMATS, parseDuration, parseTimestamp, quote } from '../policy/formats.ts'
 import { formatPrefix, type Prefix, parsePrefix } from '../policy/prefix.ts'
 import type { Context } from './context.ts'
 import { PageQuery, pageOfAll } from './page.ts'
-import { ApiError } from './problem.ts'
+import { ApiError, wrong } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 
@@ -87,7 +87,7 @@ export const silenceRoutes: Routes<Context> = (app, { alerts: { silences } }) =>
       const from = body.from === undefined ? now : timeOf(body.from, '/from')
       const until = endOf(body, from)
       if (until <= now || until <= from)
-        throw refusal('/until', 'the end must be in the future, and after the start')
+        throw wrong('/until', 'the end must be in the future, and after the start')
       const { channels = [], kinds = [], policies = [], networks = [], reason = null } = body
       const silence: Silence = {
         id: randomUUID(),
@@ -137,26 +137,22 @@ export const silenceRoutes: Routes<Context> = (app, { alerts: { silences } }) =>
 function endOf(body: { readonly until?: string; readonly for?: string }, from: number): number {
   if (body.until !== undefined && body.for === undefined) return timeOf(body.until, '/until')
   if (body.until !== undefined || body.for === undefined)
-    throw refusal('/for', 'say either until (a time) or for (a duration such as 2h)')
+    throw wrong('/for', 'say either until (a time) or for (a duration such as 2h)')
   const span = parseDuration(body.for)
-  if (span === null) throw refusal('/for', `${quote(body.for)} is no duration such as 2h`)
+  if (span === null) throw wrong('/for', `${quote(body.for)} is no duration such as 2h`)
   return from + span
 }
 
 function timeOf(text: string, pointer: string): number {
   const time = parseTimestamp(text)
-  if (time === null) throw refusal(pointer, 'a time is written as RFC 3339 does: 2026-12-31T00:00:00Z')
+  if (time === null) throw wrong(pointer, 'a time is written as RFC 3339 does: 2026-12-31T00:00:00Z')
   return time
 }
 
 function prefixOf(text: string, index: number): Prefix {
   const prefix = parsePrefix(text)
-  if (typeof prefix === 'string') throw refusal(`/networks/${index}`, 'it is no IPv4 or IPv6 prefix')
+  if (typeof prefix === 'string') throw wrong(`/networks/${index}`, FORMATS.prefix(text)?.message ?? prefix)
   return prefix
-}
-
-function refusal(pointer: string, message: string): ApiError {
-  return new ApiError('bad-request', message, { errors: [{ pointer: `/body${pointer}`, message }] })
 }
 
 function silenceBody({

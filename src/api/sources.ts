@@ -2,6 +2,7 @@
 import { Type } from 'typebox'
 import { incidentBody } from '../detect/incident-body.ts'
 import { governingPolicy } from '../policy/decide.ts'
+import { FORMATS } from '../policy/formats.ts'
 import {
   addressBits,
   formatAddress,
@@ -26,8 +27,8 @@ import {
   seriesSpan,
 } from './history-query.ts'
 import { IncidentSchema } from './incidents.ts'
-import { limitOf, PageQuery, page, readCursor } from './page.ts'
-import { ApiError } from './problem.ts'
+import { limitOf, numberCursor, PageQuery, page } from './page.ts'
+import { type ApiError, wrong } from './problem.ts'
 import type { Routes } from './route.ts'
 import { Count, Name, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
 import { SubscriberSchema } from './subscribers.ts'
@@ -117,7 +118,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
     ({ query }) => {
       const { policy, role } = query
       const limit = limitOf(query)
-      const offset = parseCursor(readCursor(query))
+      const offset = numberCursor(query, MAX_OFFSET) ?? 0
       const now = Date.now()
       const span = rankingSpan(readSpan(query, now), now)
       const found = history.log.top({
@@ -127,7 +128,10 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
         offset,
         ...(policy === undefined ? {} : { policy }),
       })
-      const { items, next } = page(found, limit, () => String(offset + limit))
+      const following = offset + limit
+      const { items, next } = page(found.slice(0, following > MAX_OFFSET ? limit : found.length), limit, () =>
+        String(following),
+      )
       const [from, to] = [new Date(span.from).toISOString(), new Date(span.to).toISOString()]
       return { items: items.map(machineBody), next, from, to }
     },
@@ -200,7 +204,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
 function readMachine(text: string): Prefix {
   const prefix = parsePrefix(text)
   if (typeof prefix !== 'string') return prefix
-  throw wrongMachine('must be an IPv4 or IPv6 address, or the prefix of one machine')
+  throw wrongMachine(FORMATS.prefix(text)?.message ?? prefix)
 }
 
 function firstOf(prefix: Prefix): Prefix {
@@ -208,8 +212,7 @@ function firstOf(prefix: Prefix): Prefix {
 }
 
 function wrongMachine(message: string): ApiError {
-  const pointer = '/params/address'
-  return new ApiError('bad-request', `${pointer} ${message}`, { errors: [{ pointer, message }] })
+  return wrong('/params/address', message)
 }
 
 /** What the kernel has counted; the memory learns of it, too. */
@@ -226,12 +229,4 @@ function machineBody({ firstSeen, lastSeen, ...machine }: Machine) {
     first_seen: new Date(firstSeen).toISOString(),
     last_seen: new Date(lastSeen).toISOString(),
   }
-}
-
-function parseCursor(cursor: string | null): number {
-  if (cursor === null) return 0
-  if (!/^\d{1,6}$/.test(cursor) || Number(cursor) > MAX_OFFSET) {
-    throw new ApiError('bad-request', 'the cursor is not one that was given out')
-  }
-  return Number(cursor)
 }

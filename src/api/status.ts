@@ -9,7 +9,7 @@ import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
 import { AppliedSchema, appliedBody, PendingSchema } from './apply.ts'
 import { VERDICTS } from './attempts.ts'
 import type { Context } from './context.ts'
-import { IfNoneMatch, NOT_MODIFIED } from './etag.ts'
+import { GetConditions, NOT_MODIFIED } from './etag.ts'
 import { answerAtOnce, type KeptAnswers, sendKept } from './kept-answers.ts'
 import { RemoteSchema } from './pull.ts'
 import type { Answered, Routes } from './route.ts'
@@ -99,10 +99,10 @@ export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (a
         operationId: 'getStatus',
         summary: 'How the gateway is',
         tags: ['service'],
-        headers: IfNoneMatch,
+        headers: GetConditions,
         response: { 200: StatusSchema, 304: NOT_MODIFIED },
       },
-      config: { access: 'viewer' },
+      config: { access: 'viewer', problems: ['precondition-failed'] },
     },
     (request, reply) => sendKept(request, reply, kept, () => statusOf(context)),
   )

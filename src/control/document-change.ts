@@ -53,7 +53,7 @@ export function completeDocument(kind: Kind, name: string, value: unknown): Docu
     problems.push({ pointer: '/name', code: 'bad-value', message: `must be ${name}, as the address says` })
   }
   // Kind and name stand first in the file, as people write them.
-  const checked = checkDocument(Object.assign({ kind, name }, written, { kind, name }))
+  const checked = checkDocument({ ...{ kind, name }, ...written, kind, name })
   if ('problems' in checked) problems.push(...checked.problems)
   if (problems.length > 0 || 'problems' in checked) throw new DocumentError(problems)
   return checked.document

@@ -1,7 +1,8 @@
 /** `GET /`: the dashboard, and what it is made of. Everything that it shows it asks the API for, as any client does. */
 import type { HelmetOptions } from 'helmet'
 import { Type } from 'typebox'
-import { namesOne } from '../api/etag.ts'
+import { NOT_MODIFIED } from '../api/etag.ts'
+import { isKnown } from '../api/preconditions.ts'
 import type { Api, Routes } from '../api/route.ts'
 import type { AssetName, Bundle } from './bundle.ts'
 
@@ -45,16 +46,16 @@ function serve(app: Api, path: string, name: AssetName, type: string, bundle: ()
         hide: true,
         response: {
           200: { content: { [type]: { schema: Type.String() } } },
-          304: { description: 'it is still the one that If-None-Match names' },
+          304: NOT_MODIFIED,
         },
       },
       config: { access: 'public', contentSecurityPolicy: CONTENT_SECURITY_POLICY },
     },
-    async ({ headers }, reply) => {
+    async (request, reply) => {
       const { [name]: asset } = await bundle()
       // Asked for anew each time, so that a page is never made of the parts of two releases.
-      reply.header('etag', asset.etag).header('cache-control', 'no-cache')
-      if (namesOne(headers['if-none-match'], asset.etag)) return reply.code(304).send()
+      reply.header('cache-control', 'no-cache')
+      if (isKnown(request, reply, asset.etag)) return reply.code(304).send()
       return reply.type(asset.type).send(asset.text)
     },
   )

@@ -1,5 +1,7 @@
 /** What is wrong with a policy directory, and where. */
 
+import { NAME_PATTERN } from './name.ts'
+
 /** Every code a diagnostic can carry, with what it means. The codes are stable: automation may rely on them. */
 export const DIAGNOSTIC_CODES = {
   'unreadable-file': 'a file or folder could not be read',
@@ -15,7 +17,7 @@ export const DIAGNOSTIC_CODES = {
   'wrong-type': 'a value of another type than the key takes',
   'bad-value': 'a value that is none of those the key takes',
   'bad-length': 'a text or a sequence that is too short or too long',
-  'bad-name': 'a name that is not [a-z0-9][a-z0-9-]{0,47}',
+  'bad-name': `a name that is not ${NAME_PATTERN}`,
   'bad-text': 'a text with control characters',
   'bad-prefix': 'not an IPv4 or IPv6 address or prefix',
   'host-bits': 'a prefix with bits set beyond its length',

@@ -1,6 +1,7 @@
 /** The little languages inside strings: names, prefixes, durations, rates, times. Each has one reader, here. */
 import type { DiagnosticCode } from './diagnostic.ts'
-import { parsePrefix, withoutHostBits } from './prefix.ts'
+import { NAME } from './name.ts'
+import { parsePrefix, withoutHostBits, withoutMapping } from './prefix.ts'
 import { findUnseen } from './unseen.ts'
 
 export interface Fault {
@@ -19,8 +20,8 @@ export const FORMATS = {
 
   text: (text: string) =>
     // biome-ignore lint/suspicious/noControlCharactersInRegex: finding them is the point
-    /[\u0000-\u0008\u000b-\u001f\u007f]/.test(text)
-      ? fault('bad-text', 'the text holds control characters')
+    /[\u0000-\u0008\u000b-\u001f\u007f\p{Cs}]/u.test(text)
+      ? fault('bad-text', 'the text holds control characters or halves of characters')
       : null,
 
   address: (text: string) =>
@@ -96,7 +97,7 @@ export function parseTimestamp(text: string): number | null {
 }
 
 function nameFault(text: string): Fault | null {
-  return /^[a-z0-9][a-z0-9-]{0,47}$/.test(text)
+  return NAME.test(text)
     ? null
     : fault('bad-name', `${quote(text)} is not a name: use 1 to 48 of a-z, 0-9 and -, not starting with -`)
 }
@@ -106,9 +107,15 @@ function prefixFault(text: string): Fault | null {
   if (prefix === 'host-bits') {
     return fault('host-bits', `${quote(text)} has host bits set; did you mean ${withoutHostBits(text)}?`)
   }
-  return prefix === 'bad-prefix'
-    ? fault('bad-prefix', `${quote(text)} is not an IPv4 or IPv6 address or prefix`)
-    : null
+  if (prefix !== 'bad-prefix') return null
+  const four = withoutMapping(text)
+  const message = four === null ? 'is not an IPv4 or IPv6 address or prefix' : mappingHint(four)
+  return fault('bad-prefix', `${quote(text)} ${message}`)
+}
+
+/** Of an IPv4-mapped IPv6 address: what to write in its place. */
+export function mappingHint(four: string): string {
+  return `is an IPv4 address written as IPv6, as no packet carries it: write ${four}`
 }
 
 function fault(code: DiagnosticCode, message: string): Fault {

@@ -7,18 +7,18 @@
  */
 import type { Format } from './formats.ts'
 import { DEFAULT_THRESHOLDS } from './model.ts'
+import { NAME_PATTERN } from './name.ts'
 import { DOCUMENT_SCHEMAS, KINDS, type Kind } from './schema.ts'
 
 const ADDRESS = '[0-9a-fA-F:.]{2,45}'
 const PREFIX = `${ADDRESS}(/[0-9]{1,3})?`
-const NAME = '[a-z0-9][a-z0-9-]{0,47}'
 
 const PATTERNS: Readonly<Record<Format, string>> = {
-  name: `^${NAME}$`,
+  name: `^${NAME_PATTERN}$`,
   text: '^[^\\u0000-\\u0008\\u000b-\\u001f\\u007f]*$',
   address: `^${ADDRESS}$`,
   prefix: `^${PREFIX}$`,
-  'prefix-or-list': `^(${PREFIX}|@${NAME})$`,
+  'prefix-or-list': `^(${PREFIX}|@${NAME_PATTERN})$`,
   duration: '^[1-9][0-9]{0,8}[smhd]$',
   rate: '^[1-9][0-9]{0,6}/(second|minute|hour|day)$',
   timestamp: '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.0+)?(Z|[+-][0-9]{2}:[0-9]{2})$',

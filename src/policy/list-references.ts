@@ -1,5 +1,7 @@
 /** References to lists, found in whatever stands in a document: one with other mistakes in it is no exception. */
+
 import { type Diagnostic, diagnostic } from './diagnostic.ts'
+import { NAME } from './name.ts'
 import { pointerTo } from './shape.ts'
 import { suggest } from './suggest.ts'
 import type { SourceDocument } from './yaml-source.ts'
@@ -34,7 +36,7 @@ function referencesIn(value: unknown): { pointer: string; list: string }[] {
     const entries = Object.hasOwn(document, key) ? document[key] : []
     if (!Array.isArray(entries)) return []
     return entries.flatMap((entry: unknown, index) =>
-      typeof entry === 'string' && /^@[a-z0-9][a-z0-9-]{0,47}$/.test(entry)
+      typeof entry === 'string' && entry.startsWith('@') && NAME.test(entry.slice(1))
         ? [{ pointer: pointerTo(`/${key}`, index), list: entry.slice(1) }]
         : [],
     )

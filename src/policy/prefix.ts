@@ -96,6 +96,18 @@ export function withoutHostBits(text: string): string {
   return formatPrefix(truncate(host, Number(text.slice(slash + 1))))
 }
 
+/** The IPv4 address or prefix that an IPv4-mapped IPv6 one (RFC 4291 §2.5.5.2) stands for; null: it is none. */
+export function withoutMapping(text: string): string | null {
+  const [address = '', length] = text.split('/')
+  if (!isIPv6(address) || address.includes('%')) return null
+  const value = value6(address)
+  if (value >> 32n !== 0xffffn) return null
+  const four = format4(Number(value & 0xffffffffn))
+  if (length === undefined) return four
+  const bits = Number(length) - 96
+  return bits >= 0 && bits <= 32 ? `${four}/${bits}` : four
+}
+
 /** The canonical text: RFC 5952 for IPv6; a single address carries no length. */
 export function formatPrefix(prefix: Prefix): string {
   const text = formatAddress(prefix)

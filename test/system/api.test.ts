@@ -8,7 +8,7 @@ import { PROBLEMS } from '../../src/api/problem.ts'
 import { Contract, type Described } from './contract.ts'
 import { API, type Gateway, gateway, ROOT, until } from './gateway.ts'
 import { anyQuestion } from './questions.ts'
-import { openSocketClient } from './socket-client.ts'
+import { openRaw, openSocketClient } from './socket-client.ts'
 
 /** Adds to the section `api` of the configuration, and keeps the policies in git. */
 async function configure(g: Gateway, api: object): Promise<void> {
@@ -82,6 +82,12 @@ t.test('the API is what /openapi.json says', async (t) => {
       '192.0.2.1',
     ])
       t.equal(await status(host), '403', host)
+    const asProxy = async (target: string) => {
+      const argv = ['curl', '-s', '-o', '/dev/null', '-w', '%{http_code}', '--request-target', target, API]
+      return (await g.lab.exec(g.lab.gateway, argv)).stdout
+    }
+    t.equal(await asProxy('http://localhost:7025/v1/tests'), '200')
+    t.equal(await asProxy('http://evil.example/v1/tests'), '403', 'the host of the target is what counts')
   })
 
   t.test('its examples work', async (t) => {
@@ -174,6 +180,7 @@ t.test('the API is what /openapi.json says', async (t) => {
 
     // A pointer is one into the body that was sent.
     await refused('POST', '/v1/tokens', '/Role', { name: 'misspelt', role: 'viewer', Role: 'admin' })
+    await refused('POST', '/v1/silences', '/networks/0', { for: '1h', networks: ['10.0.0.1/8'] })
 
     // Texts that would become others.
     const put = (type: string, body: Buffer, headers = {}) =>
@@ -195,11 +202,45 @@ t.test('the API is what /openapi.json says', async (t) => {
     const right = await put('application/json; charset="UTF-8"', json('M\u00fcller', 'utf8'))
     t.same([right.status, JSON.parse(right.text).reason], [201, 'M\u00fcller'])
 
+    // What a parser would take away, or make one of two.
+    const told = async (type: string, text: string) => {
+      const { status, text: answer } = await put(`application/${type}`, Buffer.from(text))
+      const { errors = [], diagnostics = [] } = JSON.parse(answer)
+      const places = [
+        ...errors.map((one: { pointer: string }) => one.pointer),
+        ...diagnostics.map((one: { line: number; column: number }) => `${one.line}:${one.column}`),
+      ]
+      return [status, ...places]
+    }
+    const HOST = '"sources": ["100.64.78.2"]'
+    for (const [type, text, ...answer] of [
+      ['json', `{${HOST}, "__proto__": {"rate": "1/day"}}`, 422, '/__proto__'],
+      ['yaml', `{${HOST}, __proto__: {rate: 1/day}}`, 422, '/__proto__'],
+      ['json', `{${HOST},\n "reason": "a", "re\\u0061son": "b"}`, 400, '2:17'],
+      ['json', `{${HOST}, "reason": "\\ud800"}`, 422, '/reason'],
+      ['json', `{"sources": ${'['.repeat(65)}${']'.repeat(65)}}`, 400],
+      ['json', '['.repeat(500_000) + ']'.repeat(500_000), 400],
+      ['yaml', `${HOST}\n---\n${HOST}\n`, 400, '3:1'],
+      ['json', '', 422, ''],
+      ['yaml', '', 422, ''],
+      ['yaml', '---\n# Nothing.\n', 422, ''],
+    ] as const)
+      t.same(await told(type, text), answer, `${type}: ${text.slice(0, 80)}`)
+
     // Cursors that nobody was given, and packets that there cannot be.
-    for (const path of ['policies', 'exemptions', 'tokens', 'incidents'])
+    for (const path of ['policies', 'exemptions', 'tokens', 'incidents', 'history', 'sources', 'attempts'])
       t.equal((await g.ask('GET', `/v1/${path}?cursor=AAAA`)).status, 400, path)
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=2001:db8::1', '/querystring/destination')
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=1.1.1.1&port=65536', '/querystring/port')
+    await refused('GET', '/v1/events?types=apply,frob', '/querystring/types')
+    for (const path of ['explain?destination=1.1.1.1&source=', 'attempts?source=', 'sources/']) {
+      const { status, text } = await g.ask('GET', `/v1/${path}${encodeURIComponent('::ffff:100.64.1.2')}`)
+      t.equal(status, 400)
+      t.match(JSON.parse(text).errors[0].message, /100\.64\.1\.2$/, 'what it is on the wire')
+    }
+    const long = await g.ask('GET', `/v1/policies/${'a'.repeat(2_000)}`)
+    t.equal(long.status, 400)
+    t.ok(long.text.length < 500, long.text)
   })
 
   t.test('silences are a list in pages', async (t) => {
@@ -250,6 +291,64 @@ t.test('the API is what /openapi.json says', async (t) => {
       t.equal(removal.status, 412)
     },
   )
+
+  t.test('whatever is asked on a condition is not done without it', async (t) => {
+    const client = openSocketClient(join(g.directory, 'api.sock'))
+    t.teardown(() => client.close())
+    for (const path of ['/v1/policies/residential', '/v1/status', '/v1/incidents', '/']) {
+      const status = async (method: string, headers: Record<string, string>) =>
+        (await client.ask({ method, path, headers })).status
+      for (const method of ['GET', 'HEAD']) {
+        t.equal(await status(method, {}), 200)
+        t.equal(await status(method, { 'if-match': '"another"' }), 412, `${method} ${path}`)
+        t.equal(await status(method, { 'if-match': '*' }), 200)
+        t.equal(await status(method, { 'if-match': '"another"', 'if-none-match': '*' }), 412)
+      }
+      const unchanged = await client.ask({ method: 'HEAD', path, headers: { 'if-none-match': '*' } })
+      t.same([unchanged.status, unchanged.headers['content-length']], [304, undefined], path)
+    }
+    const remove = await g.ask('DELETE', '/v1/policies/residential', undefined, { 'if-none-match': '*' })
+    t.equal(remove.status, 412)
+    const conditions = { 'if-none-match': '*', 'if-match': '"another"' }
+    const put = await g.ask('PUT', '/v1/exemptions/on-condition', { sources: ['100.64.78.3'] }, conditions)
+    t.equal(put.status, 412)
+    t.equal((await g.ask('GET', '/v1/exemptions/on-condition')).status, 404)
+    t.equal((await g.ask('GET', '/v1/events', undefined, { accept: 'application/json' })).status, 406)
+  })
+
+  t.test('what is not even a request is told so, where that can be', async (t) => {
+    const tell = async (said: string) => {
+      const raw = openRaw(join(g.directory, 'api.sock'), said)
+      await until('its end', async () => raw.isOver())
+      const [head = '', body = ''] = raw.text().split('\r\n\r\n')
+      const status = Number(head.split(' ')[1])
+      if (body === '') return [status]
+      t.match(head, /^content-type: application\/problem\+json/im)
+      t.equal(Number(/^content-length: (\d+)$/im.exec(head)?.[1]), Buffer.byteLength(body))
+      const { status: said_, code } = JSON.parse(body)
+      t.equal(said_, status)
+      return [status, code]
+    }
+    const CLOSE = 'Connection: close\r\n\r\n'
+    const get = (target: string, headers = 'Host: localhost\r\n') =>
+      `GET ${target} HTTP/1.1\r\n${headers}${CLOSE}`
+    const post = (headers: string, body = '') =>
+      `POST /v1/plan HTTP/1.1\r\nHost: localhost\r\n${headers}Connection: close\r\n\r\n${body}`
+    for (const [said, ...answer] of [
+      ['EHLO mail.example\r\n', 400, 'bad-request'],
+      [get('/v1/te\0sts'), 400, 'bad-request'],
+      [get('/v1/tests', ''), 400, 'bad-request'],
+      [get('/v1/tests', 'Host: localhost\r\nHost: evil.example\r\n'), 400, 'bad-request'],
+      [get('/v1/tests', `Host: localhost\r\nX: ${'x'.repeat(20_000)}\r\n`), 431, 'head-too-large'],
+      [post('Content-Length: 4\r\nTransfer-Encoding: chunked\r\n', '0\r\n\r\n'), 400, 'bad-request'],
+      [post('Transfer-Encoding: chunked\r\n', 'zz\r\n'), 400, 'bad-request'],
+      [post('Transfer-Encoding: chunked\r\n', `2;${'x'.repeat(20_000)}\r\n`), 413, 'body-too-large'],
+      [post('Expect: the-unexpected\r\n'), 417, 'expectation-failed'],
+      [`CONNECT mail.example:25 HTTP/1.1\r\nHost: mail.example:25\r\n\r\n`, 405, 'method-not-allowed'],
+      [`OPTIONS * HTTP/1.1\r\nHost: localhost\r\n${CLOSE}`, 204],
+    ] as const)
+      t.same(await tell(said), answer, JSON.stringify(said.slice(0, 120)))
+  })
 
   t.test('OPTIONS says which methods there are', async (t) => {
     for (const path of ['/v1/status', '/v1/exemptions/any']) {

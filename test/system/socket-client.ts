@@ -51,6 +51,8 @@ export interface Raw {
   isOver(): boolean
   /** Whether all that was to be said has left. */
   isSent(): boolean
+  /** What was answered until now. */
+  text(): string
   close(): void
 }
 
@@ -59,9 +61,12 @@ export function openRaw(socketPath: string, said: string): Raw {
   let isOver = false
   for (const event of ['close', 'end', 'error']) socket.on(event, () => (isOver = true))
   let isSent = false
+  let text = ''
+  socket.setEncoding('utf8').on('data', (chunk) => {
+    text += chunk
+  })
   socket.on('connect', () => socket.write(said, () => (isSent = true)))
-  socket.resume()
-  return { isOver: () => isOver, isSent: () => isSent, close: () => socket.destroy() }
+  return { isOver: () => isOver, isSent: () => isSent, text: () => text, close: () => socket.destroy() }
 }
 
 export interface SocketClient {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { type ApiConfig, isLoopback } from '../../config/api.ts'
 import type { Role } from '../../control/caller.ts'
 import { isInForce, type Token, type TokenStore } from '../../store/tokens.ts'
+import { hostOf } from '../host.ts'
 import { ApiError } from '../problem.ts'
 import { holderOf } from './certificates.ts'
 import { type Origin, originOf, tlsSocketOf } from './origin.ts'
@@ -83,8 +84,10 @@ function byCertificate(request: IncomingMessage, { tls }: Authentication['config
  * A page of somebody else's, open in a browser on this machine, can send requests here, and with a name that resolves to
  * 127.0.0.1 also read the answers. Tokens are not sent that way; whatever identifies the browser itself would be.
  */
-function mustNotBeABrowsersDoing({ headers }: IncomingMessage, origin: Origin | null): void {
-  const { host = '', origin: page } = headers
+function mustNotBeABrowsersDoing(request: IncomingMessage, origin: Origin | null): void {
+  const { headers } = request
+  const host = hostOf(request)
+  const { origin: page } = headers
   const site = headers['sec-fetch-site']
   const isForeign =
     (page !== undefined && page !== `http://${host}` && page !== `https://${host}`) ||
@@ -93,7 +96,7 @@ function mustNotBeABrowsersDoing({ headers }: IncomingMessage, origin: Origin | 
   if (origin === 'loopback' && !isOfLoopback(host))
     throw new ApiError(
       'forbidden',
-      `${host} is no name of this machine's loopback: use 127.0.0.1 or localhost`,
+      `${host || 'no Host'} is no name of this machine's loopback: use 127.0.0.1 or localhost`,
     )
 }
 

@@ -1,4 +1,5 @@
 /** What the chart shows is in the address of the page, so that a wall can be given its own. Pure. */
+import { NAME } from '../../policy/name.ts'
 import type { Choice } from './live.ts'
 
 const HOUR = 3_600_000
@@ -17,7 +18,7 @@ export function readChoice(search: string): Choice {
   const policy = query.get('policy')
   const { milliseconds } = SPANS.find(({ name }) => name === query.get('span')) ?? DEFAULT
   return {
-    policy: policy !== null && /^[a-z0-9][a-z0-9-]{0,47}$/.test(policy) ? policy : null,
+    policy: policy !== null && NAME.test(policy) ? policy : null,
     span: milliseconds,
   }
 }
