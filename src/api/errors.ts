@@ -12,6 +12,7 @@ import {
 import { UnguardedError } from '../control/guard.ts'
 import { OpenIncidentError } from '../control/infected-hosts.ts'
 import { ConfirmationPendingError, HeldError, NothingPendingError } from '../control/pending.ts'
+import { UnchangeableError } from '../control/plain-files.ts'
 import { PolicyError } from '../control/policy-error.ts'
 import { UnwritableError } from '../control/stage-change.ts'
 import {
@@ -63,6 +64,8 @@ export function toApiError(error: FastifyError | Error): ApiError {
     const code = error instanceof ConflictError ? 'history-conflict' : 'edited-by-hand'
     return new ApiError(code, error.message, { files: error.files })
   }
+  if (error instanceof UnchangeableError)
+    return new ApiError('file-unchangeable', error.message, { files: error.files })
   if (error instanceof RewrittenError) return new ApiError('history-conflict', error.message, { files: [] })
   if (error instanceof NoRequestError || error instanceof NoRevisionError)
     return new ApiError('not-found', error.message)

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Static, Type } from 'typebox'
+import { UnchangeableError } from '../control/plain-files.ts'
 import type { RevisionPage } from '../history/history.ts'
 import type { Revision } from '../history/revisions.ts'
 import { planBody } from '../plan/plan-body.ts'
@@ -129,6 +130,8 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
             throw new ApiError('history-conflict', 'it is taken back already; there is nothing to change', {
               files: [],
             })
+          const link = files.find(({ mode }) => !mode.startsWith('100'))
+          if (link !== undefined) throw new UnchangeableError(link.path, 'it is a link in that revision')
           const { directory } = history.repository.git
           const changed = await Promise.all(
             files.map(async ({ path, content }) => ({

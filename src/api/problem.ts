@@ -14,6 +14,7 @@ export const PROBLEMS = {
   'not-acceptable': [406, 'It cannot be had in any form that the request accepts'],
   'request-timeout': [408, 'The request did not arrive in time'],
   'file-exists': [409, 'The file for this document holds something else'],
+  'file-unchangeable': [409, 'The file is a link, or in a folder that is one'],
   'confirmation-pending': [409, 'Another change waits for its confirmation'],
   'nothing-pending': [409, 'No change waits for a confirmation'],
   'policies-held': [409, 'The policies hold a change that was taken back'],
@@ -63,6 +64,7 @@ export const CHANGE_PROBLEMS = [
   'confirmation-pending',
   'kernel-refused',
   'edited-by-hand',
+  'file-unchangeable',
 ] as const satisfies readonly ProblemCode[]
 
 const CODES = Object.keys(PROBLEMS) as ProblemCode[]
@@ -86,7 +88,7 @@ export const ProblemSchema = object(
       ),
     ),
     diagnostics: Type.Optional(Type.Array(DiagnosticSchema)),
-    files: Type.Optional(Type.Array(Text, { description: 'those that two changes touch' })),
+    files: Type.Optional(Type.Array(Text, { description: 'those that are in the way' })),
     incidents: Type.Optional(
       Type.Array(object({ id: Text, kind: Text, source: Text, summary: Text }), {
         description: 'what speaks against an exemption',

@@ -2,12 +2,12 @@
  * Changes of documents and files: worked out from what is there, checked as if they were there, and carried out. Exemptions
  * that wait at the same time go together.
  */
-import { lstat, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EditedByHandError } from '../history/history-error.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import type { Compiled, Plan } from '../plan/plan.ts'
-import type { Overlay } from '../policy/files.ts'
+import { DirectoryError, type Overlay } from '../policy/files.ts'
 import type { Loaded } from '../policy/load.ts'
 import type { Document, Kind } from '../policy/schema.ts'
 import { allOf, type Caller } from './caller.ts'
@@ -17,8 +17,8 @@ import type { ChangeKeeper } from './change-keeper.ts'
 import { deleteChange, type FileChange, findDocument, overlayOf, putChange } from './document-change.ts'
 import { editedApart } from './edited-apart.ts'
 import { type Asked, Gathered } from './gathered.ts'
+import { mustBePlain } from './plain-files.ts'
 import type { PolicyDirectory } from './policy-directory.ts'
-import { UnwritableError } from './stage-change.ts'
 
 /** The file in which a new document would be holds others. */
 export class FileExistsError extends Error {}
@@ -100,11 +100,10 @@ export class Changes {
       const existing = findDocument(onDisk, kind, name)
       mayGoAhead(existing?.document ?? null)
       const at = existing?.source.origin.file
-      const known = at === undefined ? null : await readFile(join(directory, at), 'utf8')
+      const known = at === undefined ? null : await readNow(directory, at)
       const change = plan(existing, () => known ?? '')
       if (change === null) return null
-      if (at !== undefined && (change.text !== null || keeper !== undefined))
-        await mustBeNoLink(directory, at)
+      await this.#mustBePlain([change])
       if (existing === null && onDisk.documents.some(({ source }) => source.origin.file === change.path)) {
         throw new FileExistsError(`the file ${change.path} holds other documents; nothing was changed`)
       }
@@ -129,6 +128,7 @@ export class Changes {
     const onDisk = await policies.load()
     const made = await make(onDisk)
     if (made === null) return null
+    await this.#mustBePlain(made.files)
     const ready = await this.#prepare(onDisk, made.files)
     how.mayBecome?.(ready.compiled.model)
     if (how.dryRun) return rules.planOf(ready.compiled)
@@ -190,6 +190,12 @@ export class Changes {
     return group
   }
 
+  /** Git holds a link against the file that it leads to, so of what is remembered links do not even go. */
+  #mustBePlain(files: readonly FileChange[]): Promise<void> {
+    const { directory, keeper } = this.#options
+    return mustBePlain(directory, files, keeper === undefined)
+  }
+
   /** What the directory becomes, without what somebody edits by hand meanwhile. */
   async #prepare(onDisk: Loaded, files: readonly FileChange[]): Promise<ReadyChange> {
     const { keeper, policies, rules } = this.#options
@@ -228,10 +234,9 @@ export class Changes {
   }
 }
 
-/** In its place would be a file, and what it leads to would stay as it was. @throws UnwritableError */
-async function mustBeNoLink(directory: string, path: string): Promise<void> {
-  if (!(await lstat(join(directory, path))).isSymbolicLink()) return
-  throw new UnwritableError(
-    `cannot write ${path}: it is a link; change the file that it leads to by hand, and apply; nothing was changed`,
-  )
+/** @throws DirectoryError when the file has gone since it was looked at */
+function readNow(directory: string, path: string): Promise<string> {
+  return readFile(join(directory, path), 'utf8').catch(({ message }: Error) => {
+    throw new DirectoryError(`cannot read ${path}: ${message}; nothing was changed`)
+  })
 }

@@ -2,9 +2,11 @@
 import { chmod, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { toApiError } from '../../src/api/errors.ts'
 import { isSigned } from '../../src/api/pull.ts'
 import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
 import { newlyExempted } from '../../src/control/infected-hosts.ts'
+import { UnchangeableError } from '../../src/control/plain-files.ts'
 import type { Incident } from '../../src/detect/incident.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
 import { KernelError } from '../../src/kernel/kernel-error.ts'
@@ -104,9 +106,23 @@ t.test('a file that is a link is not replaced', async (t) => {
   await git(root, 'commit', '--quiet', '-m', 'A link')
   const desk = await openDesk(t, root)
   t.teardown(() => desk.close())
-  await t.rejects(desk.put('relay', 'mx', { addresses: ['192.0.2.2'] }), { message: /it is a link/ })
+  const refused = async (work: Promise<unknown>, files: string[]) => {
+    const error = await work.then(
+      () => new Error('done'),
+      (one: Error) => one,
+    )
+    t.ok(error instanceof UnchangeableError)
+    t.match(toApiError(error), { code: 'file-unchangeable', detail: { files } })
+  }
+  await refused(desk.put('relay', 'mx', { addresses: ['192.0.2.2'] }), ['relay.yaml'])
   t.ok((await lstat(join(root, 'relay.yaml'))).isSymbolicLink())
   t.equal(await readFile(join(root, 'relay.yaml'), 'utf8'), text)
+
+  const elsewhere = await directory(t)
+  await symlink(elsewhere, join(root, 'exemptions'))
+  await refused(desk.put('exemption', 'acme', { sources: ['100.64.12.7'] }), ['exemptions/acme.yaml'])
+  t.same(await readdir(elsewhere), [])
+  t.same(desk.controller.inForce?.model.exemptions, [])
 })
 
 t.test('a repository of SHA-256', async (t) => {
