@@ -26,7 +26,31 @@ export interface Heard {
 }
 
 /** Nobody answers at any of the addresses. */
-export class UnreachableError extends Error {}
+export class UnreachableError extends Error {
+  /**
+   * `absent`: nobody listens here, so that a command may do by itself what the service would; `silent`: it may well run, but
+   * does not answer, or not this user; `elsewhere`: it is another machine's.
+   */
+  readonly service: 'absent' | 'silent' | 'elsewhere'
+
+  constructor(message: string, service: UnreachableError['service'] = 'silent') {
+    super(message)
+    this.service = service
+  }
+}
+
+/** For commands that do without the service where none runs. @throws what it is given, when one may run */
+export function mustBeAbsent(error: unknown): void {
+  if (!(error instanceof UnreachableError) || error.service !== 'absent') throw error
+}
+
+/** What the system says of an address where nobody listens, and of one that is not for everybody. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such socket',
+  ECONNREFUSED: 'nobody listens',
+  EACCES: 'not for this user (EACCES)',
+}
+const ABSENT = ['ENOENT', 'ECONNREFUSED']
 
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
@@ -108,7 +132,7 @@ async function reach(
   { method, path, headers, body }: Question,
 ): Promise<IncomingMessage> {
   const reasons: string[] = []
-  let forbidden = false
+  const codes = new Set<string>()
   for (const place of await placesOf(listen)) {
     try {
       return await new Promise((resolve, reject) => {
@@ -126,26 +150,31 @@ async function reach(
         outgoing.end(body)
       })
     } catch (error) {
-      const { message, code } = error as NodeJS.ErrnoException
-      if (code === 'EACCES') forbidden = true
-      reasons.push(`${place.name}: ${message}`)
+      const { message, code = '' } = error as NodeJS.ErrnoException
+      codes.add(code)
+      reasons.push(`${place.name}: ${REASONS[code] ?? message}`)
     }
   }
+  const said = `the service does not answer (${reasons.join('; ')})`
+  if (isElsewhere()) throw new UnreachableError(said, 'elsewhere')
+  if (codes.has('EACCES'))
+    throw new UnreachableError(`${said}; only root and the group of the socket may ask there: try sudo`)
   throw new UnreachableError(
-    `the service does not answer (${reasons.join('; ')}); ${
-      forbidden
-        ? 'only root and the group of the socket may ask there: try sudo'
-        : 'is egress25.service running?'
-    }`,
+    `${said}; is egress25.service running?`,
+    [...codes].every((code) => ABSENT.includes(code)) ? 'absent' : 'silent',
   )
+}
+
+/** Whether another address is asked than those of the configuration. */
+function isElsewhere(): boolean {
+  return (process.env['EGRESS25_URL'] ?? '') !== ''
 }
 
 async function placesOf(listen: readonly Listen[]): Promise<Place[]> {
   const token = await fileNamedIn('EGRESS25_TOKEN_FILE')
   const authorization = token === null ? {} : { authorization: `Bearer ${token.trim()}` }
-  const url = process.env['EGRESS25_URL']
-  if (url !== undefined && url !== '') {
-    const where = URL.parse(url)
+  if (isElsewhere()) {
+    const where = URL.parse(process.env['EGRESS25_URL'] ?? '')
     if (where === null || !/^https?:$/.test(where.protocol))
       throw new ConfigError('EGRESS25_URL is no address like https://gw1.example.net:7025')
     const ca = await fileNamedIn('EGRESS25_CA_FILE')

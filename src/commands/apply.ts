@@ -1,5 +1,5 @@
 /** `egress25 apply [DIR]`: through the service when it runs, else straight to the kernel. */
-import { callService, UnreachableError } from '../client.ts'
+import { callService, mustBeAbsent } from '../client.ts'
 import { type Config, readConfig } from '../config.ts'
 import { CONFIRM_RANGE, parseConfirm } from '../control/confirmation.ts'
 import { Controller } from '../control/controller.ts'
@@ -44,7 +44,7 @@ export async function apply(
     complain('egress25: it would undo this; change the policies there, or stop it')
     return EXIT.no
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error
+    mustBeAbsent(error)
   }
   return applyHere(config, directory ?? config.policyDirectory, json, seconds)
 }

@@ -1,7 +1,7 @@
 /** What commands that ask the service have in common: its answer, or why there is none. */
-import { callService } from '../client.ts'
+import { callService, UnreachableError } from '../client.ts'
 import { readConfig } from '../config.ts'
-import type { Exit } from './outcome.ts'
+import { complain, type Exit } from './outcome.ts'
 import { complainOfProblem } from './service-directory.ts'
 
 export interface Common {
@@ -52,6 +52,16 @@ export async function askForAll<Item>(
     if (answer.body.next === null) return { body: { items, next: null }, etag: null }
     cursor = answer.body.next
   }
+}
+
+/**
+ * For commands that read the files where the service of this machine does not answer: says so.
+ * @throws what it is given, when that was no such service
+ */
+export function sayThatFilesAreRead(error: unknown, directory: string): void {
+  if (!(error instanceof UnreachableError) || error.service === 'elsewhere') throw error
+  const why = error.service === 'absent' ? 'no service runs' : error.message
+  complain(`egress25: ${why}; this is what the files in ${directory} say`)
 }
 
 /** Why somebody changes something, for the history; headers are no UTF-8. */

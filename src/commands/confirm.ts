@@ -1,5 +1,5 @@
 /** `egress25 confirm` and `egress25 rollback`: what becomes of a change that waits for its confirmation. */
-import { callService, UnreachableError } from '../client.ts'
+import { callService, mustBeAbsent } from '../client.ts'
 import { readConfig } from '../config.ts'
 import { NothingPendingError } from '../control/pending.ts'
 import { openController } from './apply.ts'
@@ -34,7 +34,7 @@ async function settle(what: 'confirm' | 'rollback', { json, config: file }: Opti
     if (status !== 200) return complainOfProblem(status, body, { json })
     settled = body as Settled
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error
+    mustBeAbsent(error)
     const controller = openController(config, config.policyDirectory)
     try {
       if (what === 'rollback') settled = await controller.rollBack()

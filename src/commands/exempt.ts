@@ -4,7 +4,7 @@
  */
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { UnreachableError } from '../client.ts'
+import { mustBeAbsent } from '../client.ts'
 import { ConfigError, readConfig } from '../config.ts'
 import {
   completeDocument,
@@ -19,8 +19,8 @@ import type { Diagnostic } from '../policy/diagnostic.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
-import type { ExemptionDocument } from '../policy/schema.ts'
-import { ask, askForAll, type Common, reasonHeader } from './ask.ts'
+import type { Document, ExemptionDocument } from '../policy/schema.ts'
+import { ask, askForAll, type Common, reasonHeader, sayThatFilesAreRead } from './ask.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { ago, type Column, coloured, printRows, visible, wantsJson } from './table.ts'
 
@@ -55,13 +55,13 @@ export async function addExemption(sources: readonly string[], options: AddOptio
   const name = options.name ?? nameOf(sources[0] ?? '')
   const expires = endOf(options, Date.now())
   const written = exemptionFields(sources, options, expires)
+  const document = soundExemption(name, written)
   try {
     return await put({ json, config }, name, written, { 'if-none-match': '*' }, options)
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error
+    mustBeAbsent(error)
   }
   return inDirectory(options, `written: exemption ${name}`, (loaded) => {
-    const document = completeDocument('exemption', name, written)
     if (findDocument(loaded, 'exemption', name) !== null) {
       complain(`egress25: there is an exemption ${name} already; give this one another --name`)
       return null
@@ -123,7 +123,7 @@ export async function revokeExemption(
     if (!json) print(`revoked: exemption ${name}; its connections end with their next packet`)
     return EXIT.done
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error
+    mustBeAbsent(error)
   }
   return inDirectory({ json, config }, `removed: exemption ${name}`, (loaded, textOf) => {
     const found = findDocument(loaded, 'exemption', name)
@@ -166,11 +166,10 @@ export async function showExemption(name: string, common: Common): Promise<Exit>
 /** Without the service the files say what is to be, which is said. */
 function filesInstead<Found>({ config }: Common, find: (items: ExemptionDocument[]) => Found) {
   return async (error: unknown): Promise<Found> => {
-    if (!(error instanceof UnreachableError)) throw error
     const { policyDirectory, compile } = await readConfig(config)
+    sayThatFilesAreRead(error, policyDirectory)
     const { outsideInterfaces } = compile
     const { documents } = await loadPolicies(policyDirectory, { now: Date.now(), outsideInterfaces })
-    complain(`egress25: no service runs; this is what the files in ${policyDirectory} say`)
     const items = documents.flatMap(({ document }) => (document.kind === 'exemption' ? [document] : []))
     return find(items.sort((a, b) => (a.name < b.name ? -1 : 1)))
   }
@@ -191,14 +190,7 @@ async function inDirectory(
     const { file } = source.origin
     if (!texts.has(file)) texts.set(file, await readFile(join(directory, file), 'utf8'))
   }
-  let change: FileChange | null
-  try {
-    change = plan(before, (path) => texts.get(path) ?? '')
-  } catch (error) {
-    if (!(error instanceof DocumentError)) throw error
-    for (const { pointer, message } of error.problems) complain(`egress25: ${pointer}: ${message}`)
-    return EXIT.no
-  }
+  const change = plan(before, (path) => texts.get(path) ?? '')
   if (change === null) return EXIT.no
   const text = change.text === null ? null : Buffer.from(change.text).toString()
   const overlay = new Map([[change.path, text]])
@@ -239,13 +231,38 @@ export function exemptionFields(
   }
 }
 
+/** By which argument each part of an exemption is given. */
+const ARGUMENTS: Readonly<Record<string, string>> = {
+  sources: 'SOURCE',
+  destinations: '--to',
+  expires: '--until',
+}
+
+/** The document that is meant. @throws ConfigError that names each argument that is wrong */
+export function soundExemption(name: string, written: ReturnType<typeof exemptionFields>): Document {
+  try {
+    return completeDocument('exemption', name, written)
+  } catch (error) {
+    if (!(error instanceof DocumentError)) throw error
+    const faults = error.problems.map(({ pointer, message }) => {
+      const [, key = ''] = pointer.split('/')
+      return `${ARGUMENTS[key] ?? `--${key}`} ${message}`
+    })
+    throw new ConfigError(faults.join('; '))
+  }
+}
+
 /** `--for 30d` counts from now. @throws ConfigError */
 function endOf({ for: span, until }: Pick<AddOptions, 'for' | 'until'>, now: number): string | null {
   if (span !== undefined && until !== undefined) throw new ConfigError('--for and --until exclude each other')
   if (span === undefined) return until ?? null
   const milliseconds = parseDuration(span)
-  if (milliseconds === null) throw new ConfigError(`--for ${span} is no duration like 12h or 30d`)
+  if (milliseconds === null) throw noDuration(span)
   return new Date(Math.ceil((now + milliseconds) / 1_000) * 1_000).toISOString().replace('.000Z', 'Z')
+}
+
+export function noDuration(span: string): ConfigError {
+  return new ConfigError(`--for ${span} is no duration like 12h or 30d`)
 }
 
 /** A name that says which machine, where nobody has given one. */

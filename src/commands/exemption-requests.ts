@@ -1,8 +1,9 @@
 /** `egress25 exempt request|requests|approve|refuse|withdraw`: exemptions that one asks for, and another decides on. */
 
 import { ConfigError } from '../config.ts'
+import { parseDuration } from '../policy/formats.ts'
 import { ask, askForAll, type Common } from './ask.ts'
-import { type AddOptions, exemptionFields } from './exempt.ts'
+import { type AddOptions, exemptionFields, noDuration, soundExemption } from './exempt.ts'
 import { EXIT, type Exit, print, printJson } from './outcome.ts'
 import { ago, type Column, printRows, wantsJson } from './table.ts'
 
@@ -21,8 +22,11 @@ interface Request {
 /** Asks for what `exempt add` would do. `--for` counts from the approval. */
 export async function requestExemption(sources: readonly string[], options: AddOptions): Promise<Exit> {
   const { json, config, name, for: lasts, until } = options
+  const written = exemptionFields(sources, options, until ?? null)
+  soundExemption(name ?? 'unnamed', written)
+  if (lasts !== undefined && parseDuration(lasts) === null) throw noDuration(lasts)
   const body = {
-    ...exemptionFields(sources, options, until ?? null),
+    ...written,
     ...(name === undefined ? {} : { name }),
     ...(lasts === undefined ? {} : { for: lasts }),
   }

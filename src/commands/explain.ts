@@ -1,10 +1,10 @@
 /** `egress25 explain [DIR] SOURCE DESTINATION`: the verdict, and the document that decided it. */
-import { UnreachableError } from '../client.ts'
 import { readConfig } from '../config.ts'
 import { type Explanation, explain as explainPacket } from '../policy/explain.ts'
+import { FORMATS } from '../policy/formats.ts'
 import { loadPolicies } from '../policy/load.ts'
 import { parseAddress } from '../policy/prefix.ts'
-import { ask, query } from './ask.ts'
+import { ask, query, sayThatFilesAreRead } from './ask.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './outcome.ts'
 
 export interface ExplainOptions {
@@ -28,7 +28,8 @@ export async function explain(words: readonly string[], options: ExplainOptions)
   const source = parseAddress(from)
   const destination = parseAddress(to)
   if (source === null || destination === null) {
-    complain(`egress25: ${source === null ? from : to} is not an IPv4 or IPv6 address`)
+    const [name, text] = source === null ? ['SOURCE', from] : ['DESTINATION', to]
+    complain(`egress25: ${name} ${FORMATS.address(text)?.message}`)
     return EXIT.usage
   }
   if (source.family !== destination.family) {
@@ -48,8 +49,7 @@ export async function explain(words: readonly string[], options: ExplainOptions)
       show(answer.body, json)
       return EXIT.done
     } catch (error) {
-      if (!(error instanceof UnreachableError)) throw error
-      complain(`egress25: no service runs; this is what the files in ${policyDirectory} say`)
+      sayThatFilesAreRead(error, policyDirectory)
     }
   }
   const { outsideInterfaces } = compile

@@ -40,7 +40,9 @@ async function isServedOrSay(directory: string | null, config: Config): Promise<
     complain(`egress25: ${hint}`)
     return false
   } catch (error) {
-    throw error instanceof UnreachableError ? new UnreachableError(`${error.message} (${hint})`) : error
+    throw error instanceof UnreachableError
+      ? new UnreachableError(`${error.message} (${hint})`, error.service)
+      : error
   }
 }
 

@@ -1,6 +1,6 @@
 /** `egress25 token`: who may use the API. Through the service when it runs, else in its database. */
 import { tokenBody } from '../api/tokens.ts'
-import { type Answer, callService, UnreachableError } from '../client.ts'
+import { type Answer, callService, mustBeAbsent } from '../client.ts'
 import { ConfigError, readConfig } from '../config.ts'
 import { ROLES, type Role } from '../control/caller.ts'
 import { parseDuration } from '../policy/formats.ts'
@@ -101,7 +101,7 @@ async function throughService(
     const { status, body } = await ask(listen)
     return status < 300 ? { body } : { exit: complainOfProblem(status, body, { json }) }
   } catch (error) {
-    if (!(error instanceof UnreachableError)) throw error
+    mustBeAbsent(error)
   }
   const database = openApiDatabase(stateDirectory)
   try {

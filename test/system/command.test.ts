@@ -1,6 +1,6 @@
 /** The command beside a real service, as people and their scripts use it. */
 import { spawn } from 'node:child_process'
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -133,8 +133,8 @@ t.test('with the service', async (t) => {
       stderr: /duration/,
     })
     t.match(await g.egress25('exempt', 'add', '100.64.0.1/8', '--name', 'x'), {
-      code: 1,
-      stderr: /host bits|mistakes/,
+      code: 2,
+      stderr: /SOURCE .*host bits/,
     })
     t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7'), { code: 2, stderr: /--for/ })
     t.equal((await g.egress25('exempt', 'extend', 'none', '--for', '1h')).code, 1)
@@ -285,10 +285,29 @@ t.test('a socket that the caller may not use', async (t) => {
   await new Promise<void>((resolve) => server.listen(socket, resolve))
   await chmod(socket, 0)
   const config = join(folder, 'egress25.yaml')
-  await writeFile(config, `api: { listen: ["unix:${socket}"] }\n`)
+  await mkdir(join(folder, 'policies'))
+  await writeFile(join(folder, 'policies/p.yaml'), 'kind: policy\nname: p\nnetworks: [10.0.0.0/8]\n')
+  await writeFile(
+    config,
+    `policies: { directory: ${folder}/policies }\napi: { listen: ["unix:${socket}"] }\n`,
+  )
   // Root, without its power to pass over the permissions of files.
   const weak = ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] as const
-  t.match(await feed([...weak, COMMAND, '-c', config, 'status'], ''), { code: 4, output: /EACCES.*sudo/ })
+  const ask = (...args: string[]) => feed([...weak, COMMAND, '-c', config, ...args], '')
+  t.match(await ask('status'), { code: 4, output: /EACCES.*sudo/ })
+  for (const args of [
+    ['explain', '10.0.0.1', '203.0.113.9'],
+    ['exempt', 'list'],
+  ]) {
+    const { code, output } = await ask(...args)
+    t.equal(code, 0, 'the files may be read')
+    t.match(output, /sudo/)
+    t.notMatch(output, /no service runs/)
+  }
+  // Whoever may not ask the service that is there does not write behind its back either.
+  t.match(await ask('exempt', 'add', '10.0.0.2'), { code: 4, output: /sudo/ })
+  t.match(await ask('exempt', 'revoke', 'any'), { code: 4, output: /sudo/ })
+  t.same(await readdir(join(folder, 'policies')), ['p.yaml'])
 })
 
 t.test('shells complete the command', async (t) => {

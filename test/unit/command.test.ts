@@ -226,7 +226,31 @@ t.test('usage and surroundings', { jobs: 2 }, async (t) => {
   })
   t.test('no service to ask', async (t) => {
     const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
-    t.match(await egress25(['-c', join(root, 'c.yaml'), 'status']), { code: 4, err: /nonexistent/ })
+    const { code, err } = await egress25(['-c', join(root, 'c.yaml'), 'status'])
+    t.equal(code, 4)
+    t.equal(err.split('/nonexistent/api.sock').length, 2, `it is named once: ${err}`)
+  })
+  t.test('wrong arguments of an exemption are named, and nothing is asked', async (t) => {
+    const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
+    for (const [name, ...args] of [
+      ['SOURCE', 'nope'],
+      ['SOURCE', '10.0.0.1/8'],
+      ['--to', '10.0.0.1', '--to', '::ffff:10.0.0.1'],
+      ['--rate', '10.0.0.1', '--rate', 'often'],
+      ['--until', '10.0.0.1', '--until', 'tomorrow'],
+      ['--for', '10.0.0.1', '--for', 'ever'],
+      ['--ticket', '10.0.0.1', '--ticket', ''],
+    ] as const) {
+      for (const how of ['add', 'request'] as const) {
+        const { code, err } = await egress25(['-c', join(root, 'c.yaml'), 'exempt', how, ...args])
+        t.equal(code, 2, err)
+        t.match(err, `egress25: ${name} `)
+      }
+    }
+    t.match(await egress25(['-c', join(root, 'c.yaml'), 'exempt', 'add', '10.0.0.1', '--name', 'Not One']), {
+      code: 2,
+      err: /--name/,
+    })
   })
   t.test('a configuration with mistakes', async (t) => {
     const root = await directory(t, { 'c.yaml': 'gatway: x\napi: { listen: ["0.0.0.0:7025"] }\n' })
