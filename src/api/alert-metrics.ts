@@ -40,6 +40,11 @@ export function createAlertMetrics(
     help: 'tries to deliver a message: sent, failed (and tried again), dead (given up)',
     labelNames: ['channel', 'outcome'],
     registers,
+    // From the start, or no rate would see the first try of each.
+    collect() {
+      for (const { name } of alerts.status())
+        for (const outcome of ['sent', 'failed', 'dead']) this.inc({ channel: name, outcome }, 0)
+    },
   })
   const delay = new Histogram({
     name: 'egress25_alert_delay_seconds',

@@ -11,6 +11,7 @@ import type { PolicyRepository } from '../control/policy-repository.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import { INCIDENT_KINDS } from '../detect/incident.ts'
 import { PREFLIGHT_CODES } from '../kernel/preflight.ts'
+import { parseDuration } from '../policy/formats.ts'
 import { KINDS } from '../policy/schema.ts'
 import { VERSION } from '../version.ts'
 import { createAlertMetrics } from './alert-metrics.ts'
@@ -137,9 +138,14 @@ export function createMetrics(
       for (const { code } of preflight.findings) gauge.inc({ code })
     },
   )
+  // Whatever is announced, the shipped rules and the dashboard ask for a day and a week.
+  const endings = new Map([
+    ...leads.map(({ milliseconds, text }) => [milliseconds, text] as const),
+    ...['1d', '7d'].map((text) => [parseDuration(text) ?? 0, text] as const),
+  ])
   // Not one series for each exemption: there may be thousands, and names come and go.
   measured('egress25_exemptions_ending', 'exemptions that end within this time', ['within'], (gauge) => {
-    for (const { text, milliseconds } of leads) gauge.set({ within: text }, lapses.ending(milliseconds))
+    for (const [milliseconds, text] of endings) gauge.set({ within: text }, lapses.ending(milliseconds))
   })
   measured('egress25_exemptions_ended', 'exemptions that have ended, and can be removed', [], (gauge) =>
     gauge.set(lapses.ending(0)),

@@ -1,10 +1,11 @@
 /** What Prometheus and Grafana are given, held against a real service and by Prometheus' own tools. */
 import { spawn } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { sendSignal } from '../../scripts/lab/process.ts'
-import { type Gateway, gateway, ROOT, until } from './gateway.ts'
+import { type Gateway, gateway, PATIENCE, ROOT, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -32,6 +33,16 @@ function exposed(metrics: string): Set<string> {
   return found
 }
 
+interface Dashboard {
+  readonly panels: readonly {
+    readonly title: string
+    readonly targets: readonly { readonly expr: string }[]
+  }[]
+}
+
+const dashboard = async (): Promise<Dashboard> =>
+  JSON.parse(await readFile(join(SHIPPED, 'grafana-dashboard.json'), 'utf8'))
+
 const namesIn = (query: string) =>
   [...query.matchAll(/\b(egress25_\w+|process_\w+|nodejs_\w+)/g)].map(([, name]) => name ?? '')
 
@@ -48,6 +59,8 @@ const scrape = async (g: Gateway) => (await g.ask('GET', '/metrics')).text
 
 t.test('metrics', async (t) => {
   const g = await gateway(t)
+  const config = JSON.parse(await readFile(g.config, 'utf8'))
+  await writeFile(g.config, JSON.stringify({ ...config, exemptions: { announce: ['3d'] } }))
   const service = await g.start()
   t.equal(await g.client.connect({ from: '100.64.1.2', to: '203.0.113.9', port: 25 }), 'reset')
   const metrics = await until('the attempt', async () => {
@@ -92,14 +105,10 @@ t.test('metrics', async (t) => {
   })
 
   t.test('every query that is shipped asks for what there is', async (t) => {
-    const dashboard = JSON.parse(await readFile(join(SHIPPED, 'grafana-dashboard.json'), 'utf8')) as {
-      panels: { title: string; targets: { expr: string }[] }[]
-    }
+    const { panels } = await dashboard()
     const rules = await readFile(join(SHIPPED, 'egress25.rules.yml'), 'utf8')
-    // A labelled counter has no series before it has counted.
-    known.add('egress25_alerts_total')
     let asked = 0
-    for (const { title, targets } of dashboard.panels) {
+    for (const { title, targets } of panels) {
       for (const name of targets.flatMap(({ expr }) => namesIn(expr))) {
         t.ok(known.has(name), `${title}: ${name}`)
         asked++
@@ -107,6 +116,65 @@ t.test('metrics', async (t) => {
     }
     for (const name of namesIn(rules)) t.ok(known.has(name), name)
     t.ok(asked >= 10)
+  })
+
+  t.test('a Prometheus set up as the handbook says finds data for every panel', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'egress25-prometheus-'))
+    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    const page = await readFile(join(ROOT, 'docs/monitoring.md'), 'utf8')
+    const example = /```yml\n([\s\S]*?)```/.exec(page)?.[1] ?? ''
+    t.match(example, 'rule_files: [egress25.rules.yml]')
+    await copyFile(join(SHIPPED, 'egress25.rules.yml'), join(folder, 'egress25.rules.yml'))
+    await writeFile(
+      join(folder, 'prometheus.yml'),
+      `global: { scrape_interval: 1s, evaluation_interval: 1s }\n${example}`,
+    )
+    const base = 'http://127.0.0.1:9090'
+    const prometheus = g.lab.spawn(
+      g.lab.gateway,
+      [
+        'prometheus',
+        `--config.file=${folder}/prometheus.yml`,
+        `--storage.tsdb.path=${folder}/data`,
+        `--web.listen-address=${new URL(base).host}`,
+      ],
+      { stdio: 'ignore' },
+    )
+    const ended = new Promise((resolve) => prometheus.once('exit', resolve))
+    await g.http.untilOk(`${base}/-/ready`, PATIENCE)
+    const ask = async (path: string) => {
+      const { status, text } = await g.http.ask('GET', `${base}/api/v1/${path}`)
+      return [status, JSON.parse(text)] as const
+    }
+
+    // A rate needs two of them.
+    await until('two looks', async () => {
+      const [, { data }] = await ask('query?query=count_over_time(egress25_alerts_total[1m])')
+      return data.result[0]?.value[1] >= 2
+    })
+    const [, { data: gateways }] = await ask('label/instance/values?match[]=egress25_in_sync')
+    t.same(gateways, ['127.0.0.1:7025'], 'what the variable of the dashboard offers')
+    const { panels } = await dashboard()
+    for (const { title, targets } of panels) {
+      for (const { expr } of targets) {
+        const query = expr
+          .replaceAll('$gateway', '(127\\\\.0\\\\.0\\\\.1:7025)')
+          .replaceAll('$__rate_interval', '1m')
+        const [status, answer] = await ask(`query?query=${encodeURIComponent(query)}`)
+        t.equal(status, 200, `${title}: ${answer.error}`)
+        t.not(answer.data?.result.length, 0, `${title}: ${query}`)
+      }
+    }
+    const [, { data }] = await ask('rules')
+    const rules = data.groups.flatMap(
+      (group: { rules: { name: string; health: string; lastError?: string }[] }) => group.rules,
+    )
+    t.ok(rules.length >= 10)
+    for (const { name, health, lastError } of rules) {
+      t.equal(health, 'ok', `${name}: ${lastError}`)
+    }
+    prometheus.kill('SIGTERM')
+    await ended
   })
 
   t.test('readiness', async (t) => {
