@@ -24,6 +24,7 @@ import { openExemptions } from './control/open-exemptions.ts'
 import { PolicyRepository } from './control/policy-repository.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
 import { openReporter } from './control/report.ts'
+import type { IncidentEvent } from './detect/incident.ts'
 import { openHistory } from './history/open-history.ts'
 import { removeLeftOvers } from './kernel/atomic-file.ts'
 import { openConntrack } from './kernel/conntrack.ts'
@@ -49,6 +50,7 @@ import { IncidentStore } from './store/incidents.ts'
 import { LapseStore } from './store/lapses.ts'
 import { openSubscribers } from './subscribers/open-subscribers.ts'
 import { VERSION } from './version.ts'
+import type { Attempt } from './watch/attempt.ts'
 
 /**
  * Runs until a signal ends it.
@@ -159,6 +161,11 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const baselines = new BaselineStore(database, ({ message }) =>
     log.error({ reason: message }, 'what exempt hosts usually do cannot be kept'),
   )
+  // What is to be done about it is written down first: an incident that is kept is one that was acted on.
+  const onIncident = (event: IncidentEvent, attempt: Attempt | null = null) => {
+    exemptions.incident(event)
+    news.incident(event, attempt)
+  }
   const monitor = new Monitor({
     controller,
     enforcer,
@@ -167,10 +174,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     resumed: incidents.unfinished(),
     baselines,
     users,
-    onIncident: (event, attempt) => {
-      news.incident(event, attempt)
-      exemptions.incident(event)
-    },
+    onIncident,
     onProgress: (grown) =>
       news.store(() => {
         for (const incident of grown) incidents.save(incident)
@@ -278,7 +282,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
       policies: config.policies,
       fourEyes: config.exemptions.fourEyes,
       expiring: config.exemptions.announce[0]?.milliseconds ?? 0,
-      onIncident: (event) => news.incident(event),
+      onIncident,
     },
     {
       config: config.api,

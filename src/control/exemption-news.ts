@@ -1,7 +1,6 @@
 /** How people and programs are told that an exemption ends, or was taken back. Times are milliseconds since the epoch. */
 import type { ExemptionNews } from '../alerts/message.ts'
-import type { Incident } from '../detect/incident.ts'
-import type { ExemptionDocument } from '../policy/schema.ts'
+import type { DueRevocation } from '../store/due-revocations.ts'
 import type { EndingExemption } from './lapse-watch.ts'
 import type { Lapse } from './lapses.ts'
 
@@ -31,19 +30,17 @@ export function lapseKey({ exemption: { name, expires }, lead }: Lapse<EndingExe
 
 /** What channels are told when an exemption was revoked because of an incident of a host that it covers. */
 export function revocationNews(
-  exemption: ExemptionDocument,
-  { id }: Pick<Incident, 'id'>,
+  { exemption, incident, time }: Pick<DueRevocation, 'exemption' | 'incident' | 'time'>,
   gateway: string,
-  now: number,
 ): ExemptionNews {
   const { name, expires = null, owner = null, ticket = null, reason = null, sources } = exemption
   return {
     event: 'exemption-revoked',
     gateway,
-    time: new Date(now).toISOString(),
+    time: new Date(time).toISOString(),
     severity: 'warning',
     exemption: factsOf({ name, expires, owner, ticket, reason, sources }),
-    incident: id,
+    incident,
   }
 }
 

@@ -6,7 +6,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import type { Alerts } from '../alerts/alerts.ts'
 import type { DriftNews } from '../alerts/message.ts'
-import type { Incident, IncidentEvent } from '../detect/incident.ts'
+import type { IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ChangeRecord } from '../history/change-record.ts'
 import type { SyncStatus } from '../history/sync.ts'
@@ -14,8 +14,8 @@ import type { ForeignChange } from '../kernel/change-monitor.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { Finding } from '../kernel/preflight.ts'
 import { formatPrefix } from '../policy/prefix.ts'
-import type { ExemptionDocument } from '../policy/schema.ts'
 import { inTransaction } from '../store/database.ts'
+import type { DueRevocation } from '../store/due-revocations.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { Attempt } from '../watch/attempt.ts'
@@ -208,14 +208,13 @@ export class News implements MonitorLog {
   }
 
   /** Taken back by the service itself, because a host that it covers turned bad. */
-  exemptionRevoked(exemption: ExemptionDocument, incident: Incident): void {
+  exemptionRevoked(revocation: DueRevocation): void {
     const { alerts, gateway } = this.#options
-    const now = Date.now()
-    const news = revocationNews(exemption, incident, gateway, now)
-    const body = { exemption: news.exemption, incident: incident.id }
+    const news = revocationNews(revocation, gateway)
+    const body = { exemption: news.exemption, incident: revocation.incident }
     this.#log.warn(body, 'an exemption was revoked: its host is infected')
     this.#events.publish('exemption', { event: news.event, ...body })
-    this.store(() => alerts.leave(revocationKey(news), news, now))
+    this.store(() => alerts.leave(revocationKey(news), news, revocation.time))
     alerts.wake()
   }
 

@@ -3,6 +3,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import type { ExemptionsConfig } from '../config/exemptions.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
+import { DueRevocations } from '../store/due-revocations.ts'
 import { ExemptionRequestStore } from '../store/exemption-requests.ts'
 import { AnomalyRevocation } from './anomaly-revocation.ts'
 import type { Caller } from './caller.ts'
@@ -37,20 +38,30 @@ export function openExemptions(options: {
     now: Date.now,
     onEvent: (request, event) => news.exemptionRequest(request, event),
   })
+  const due = new DueRevocations(database)
+  const revokes = config.onAnomaly === 'revoke'
+  // What is not wanted now shall not be done when it is wanted again.
+  if (!revokes) due.clear()
   const revocation = new AnomalyRevocation({
     controller,
+    due,
     resumed,
     because: (name, reason) => requests.because(name, reason),
-    onRevoked: (exemption, incident) => news.exemptionRevoked(exemption, incident),
+    onRevoked: (revocation) => news.exemptionRevoked(revocation),
     onFailed: (exemption, { message }) =>
       log.error({ exemption, reason: message }, 'an exemption could not be revoked, will try again'),
+    onUnkept: ({ message }) =>
+      log.error({ reason: message }, 'which exemptions are to be revoked would be forgotten by a restart'),
   })
+  let isFirst = true
   return {
     requests,
     incident: (event) => {
-      if (config.onAnomaly === 'revoke') void revocation.incident(event)
+      if (revokes) void revocation.incident(event)
     },
     applied: (inForce, by) => {
+      if (isFirst && revokes) void revocation.resume()
+      isFirst = false
       // What waits for its confirmation may go again.
       if (controller.trial.pending === null) requests.applied(inForce, by)
     },

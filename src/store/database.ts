@@ -121,6 +121,15 @@ const MIGRATIONS = [
      value TEXT NOT NULL,
      PRIMARY KEY (channel, key)
    ) STRICT, WITHOUT ROWID;`,
+  `CREATE TABLE due_revocations (
+     incident TEXT NOT NULL,
+     name TEXT NOT NULL,
+     exemption TEXT NOT NULL,
+     reason TEXT NOT NULL,
+     time INTEGER NOT NULL,
+     begun INTEGER NOT NULL DEFAULT 0,
+     PRIMARY KEY (incident, name)
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 /** Opens or makes the file and brings it up to date. @throws Error when it cannot be opened or is from a later version */

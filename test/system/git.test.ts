@@ -320,6 +320,26 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     },
   )
 
+  t.test('whoever is said to be clean, and is not, is exempt no longer once more', async (t) => {
+    const host = '100.64.12.77'
+    const exemption = { sources: [host], destinations: ['203.0.113.0/24'] }
+    for (const round of ['first', 'second']) {
+      const name = `/v1/exemptions/${round}`
+      t.equal((await as('carol', 'PUT', name, exemption)).status, 201)
+      const to = (i: number) => `198.51.100.${i + 1}`
+      await g.client.connectAll(
+        Array.from({ length: 60 }, (_, i) => ({ from: host, to: to(i), port: 25 })),
+        20,
+      )
+      await until(round, async () => (await as('victor', 'GET', name)).status === 404)
+      const { items } = JSON.parse((await as('victor', 'GET', '/v1/incidents?state=open')).text)
+      const incident = items.find(({ source }: { source: string }) => source === host)
+      t.match(incident, { kind: 'spam-bot' })
+      const resolve = `/v1/incidents/${incident.id}/resolve`
+      t.equal((await as('alice', 'POST', resolve)).status, 200)
+    }
+  })
+
   t.test('another host key is not spoken to', async (t) => {
     await sshd.stop()
     sshd = await startSshd(t, g.lab, join(g.directory, 'ssh-of-somebody-else'), sshd)

@@ -521,12 +521,16 @@ sources: [100.64.1.3]
   })
 
   t.test('exemptions that are revoked in the same moment are told one by one', async (t) => {
-    const exemption = (name: string) => ({ kind: 'exemption' as const, name, sources: ['100.64.1.1'] })
+    const revoked = (name: string, incident: string, time = NOW) =>
+      revocationNews(
+        { exemption: { kind: 'exemption', name, sources: ['100.64.1.1'] }, incident, time },
+        'gw1',
+      )
     const news = [
-      revocationNews(exemption('acme'), { id: 'one' }, 'gw1', NOW),
-      revocationNews(exemption('other'), { id: 'one' }, 'gw1', NOW),
-      revocationNews(exemption('acme'), { id: 'two' }, 'gw1', NOW),
-      revocationNews(exemption('acme'), { id: 'one' }, 'gw1', NOW + DAY),
+      revoked('acme', 'one'),
+      revoked('other', 'one'),
+      revoked('acme', 'two'),
+      revoked('acme', 'one', NOW + DAY),
     ]
     t.match(news[0], {
       event: 'exemption-revoked',

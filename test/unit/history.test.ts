@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import t from 'tap'
 import { toApiError } from '../../src/api/errors.ts'
 import { isSigned } from '../../src/api/pull.ts'
+import { AnomalyRevocation } from '../../src/control/anomaly-revocation.ts'
 import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
 import { newlyExempted } from '../../src/control/infected-hosts.ts'
 import { UnchangeableError } from '../../src/control/plain-files.ts'
-import type { Incident } from '../../src/detect/incident.ts'
+import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
 import { KernelError } from '../../src/kernel/kernel-error.ts'
 import { runProcess } from '../../src/kernel/process.ts'
@@ -15,6 +16,7 @@ import type { Exemption, Model } from '../../src/policy/model.ts'
 import { parsePrefix } from '../../src/policy/prefix.ts'
 import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { openDatabase } from '../../src/store/database.ts'
+import { type DueRevocation, DueRevocations } from '../../src/store/due-revocations.ts'
 import { ExemptionRequestStore } from '../../src/store/exemption-requests.ts'
 import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
 import { directory } from './support.ts'
@@ -535,6 +537,73 @@ t.test('a revision is taken back by another one', async (t) => {
   t.same((await desk.history.revertOf(revision)).files, [], 'nothing is left to take back')
   await put({ description: 'new' })
   await t.rejects(desk.history.revertOf(revision), /the same lines were changed since/)
+})
+
+t.test('an exemption that is to be revoked is, also after a restart, and told of once', async (t) => {
+  const root = await workTree(t)
+  const state = await directory(t)
+  const database = openDatabase(join(state, 'egress25.db'))
+  t.teardown(() => database.close())
+  let refuses = false
+  const desk = await openDesk(t, root, {
+    state,
+    onApply() {
+      if (refuses) throw new KernelError('refused', 'the kernel says no')
+    },
+  })
+  t.teardown(() => desk.close())
+  const due = new DueRevocations(database)
+  const told: string[] = []
+  const failed: string[] = []
+  const start = (resumed: readonly Incident[]) =>
+    new AnomalyRevocation({
+      controller: desk.controller,
+      due,
+      resumed,
+      because() {},
+      onRevoked: ({ exemption, incident }) => told.push(`${exemption.name} ${incident}`),
+      onFailed: (name) => failed.push(name),
+      onUnkept: (error) => t.fail(error.message),
+    })
+  const incident = { id: 'i1', source: '100.64.12.7', kind: 'spam-bot', state: 'open', summary: 'It sends.' }
+  const event = (what: object) => ({ time: 1_000, ...what }) as unknown as IncidentEvent
+  const opened = event({ event: 'opened', incident })
+  const exempted = () => desk.controller.inForce?.model.exemptions.map(({ name }) => name).sort()
+
+  await desk.put('exemption', 'acme', EXEMPTION)
+  await desk.put('exemption', 'net', { sources: ['100.64.12.0/24'] })
+  await desk.put('exemption', 'other', { sources: ['100.64.99.7'] })
+  refuses = true
+  await start([]).incident(opened)
+  t.same([failed, told, due.all().length], [['acme', 'net'], [], 2])
+  refuses = false
+
+  const second = start([incident as unknown as Incident])
+  await second.resume()
+  t.same([exempted(), due.all()], [['other'], []])
+  t.same(told.splice(0), ['acme i1', 'net i1'])
+  await desk.history.recorder.settle()
+  const { revisions } = await desk.history.list(null, 1, null)
+  t.match(revisions, [{ subject: 'exemption net: removed', reason: /incident i1: It sends\./ }])
+
+  await desk.put('exemption', 'acme', EXEMPTION, 'It is clean.')
+  await second.incident(event({ event: 'updated', incident }))
+  t.same(exempted(), ['acme', 'other'], 'made while the incident is open')
+  await second.incident(event({ event: 'resolved', incident: { ...incident, state: 'resolved' } }))
+  await second.incident(opened)
+  t.same([exempted(), told.splice(0)], [['other'], ['acme i1']], 'opened again')
+
+  const [one, another] = ['gone', 'never-begun'].map((name) => ({
+    incident: 'i2',
+    exemption: { kind: 'exemption' as const, name, sources: ['100.64.12.7'] },
+    reason: 'It sends.',
+    time: 2_000,
+    begun: false,
+  })) as [DueRevocation, DueRevocation]
+  for (const each of [one, another]) due.add(each)
+  due.begin(one)
+  await start([]).resume()
+  t.same([told, due.all()], [['gone i2'], []], 'a crash came after the change and before the word')
 })
 
 t.test('which hosts a change lets through anew', (t) => {
