@@ -1,4 +1,5 @@
 /** The control API as a Fastify instance, apart from any socket. */
+import type { IncomingMessage } from 'node:http'
 import { type FastifyBaseLogger, type FastifyReply, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { ApiConfig } from '../config/api.ts'
@@ -123,7 +124,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   for (const routes of [statusRoutes, incidentRoutes]) await addRoutes(app, routes, { ...context, kept })
   await addRoutes(app, eventRoutes, {
     events: context.events,
-    isStill: (identity: Identity) => isStill(identity, authentication),
+    isStill: (identity: Identity, request: IncomingMessage) => isStill(identity, request, authentication),
   })
   await addRoutes(app, tokenRoutes, tokens)
   await addRoutes(app, auditRoutes, audit)

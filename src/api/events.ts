@@ -1,5 +1,5 @@
 /** `/v1/events`: server-sent events (HTML Standard §9.2), with resumption by `Last-Event-ID`. */
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Type } from 'typebox'
 import { isLoopback } from '../config/api.ts'
 import { EVENT_TYPES, type Event, type EventLog } from '../control/event-log.ts'
@@ -23,7 +23,7 @@ const EventsQuery = Type.Object(
 
 interface Needs extends Pick<Context, 'events'> {
   /** Whether somebody who was let in still would be. */
-  readonly isStill: (identity: Identity) => boolean
+  readonly isStill: (identity: Identity, request: IncomingMessage) => boolean
 }
 
 export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
@@ -45,7 +45,7 @@ export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
       },
       config: { access: 'viewer', problems: ['too-many-listeners'] },
     },
-    async ({ headers, method, query: { types }, identity, ip }, reply) => {
+    async ({ headers, method, query: { types }, identity, ip, raw: asked }, reply) => {
       const isWanted = readTypes(types)
       if (method === 'HEAD') return reply.type('text/event-stream').send('')
       const counted = countedAs(identity, ip)
@@ -56,7 +56,7 @@ export const eventRoutes: Routes<Needs> = (app, { events, isStill }) => {
       const stop = stream(raw, events, {
         isWanted,
         lastId: typeof lastId === 'string' && lastId !== '' ? lastId : null,
-        mayListen: () => identity !== null && isStill(identity),
+        mayListen: () => identity !== null && isStill(identity, asked),
       })
       raw.once('close', () => {
         stop()

@@ -3,10 +3,11 @@ import { chmod, chown, readFile, unlink } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import { connect, type Server as NetServer, type Socket } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import { type ApiConfig, isLoopback, type Listen, type TlsConfig } from '../config/api.ts'
 import { ConfigError } from '../config.ts'
 import { runProcess } from '../kernel/process.ts'
-import { mark, type Origin } from './access/origin.ts'
+import { forget, mark, type Origin } from './access/origin.ts'
 import { answerMalformed } from './malformed.ts'
 import type { Api } from './route.ts'
 
@@ -41,19 +42,24 @@ export interface Listeners {
 /** @throws ConfigError when an address is taken or not to be had, or a certificate is of no use */
 export async function listen(app: Api, addresses: readonly Listen[], config: ApiConfig): Promise<Listeners> {
   await app.ready()
-  const secrets = config.tls === null ? null : await readSecrets(config.tls).catch(unusable)
+  let secrets = config.tls === null ? null : await readSecrets(config.tls).catch(unusable)
   const servers: (Server | TlsServer)[] = []
   const tlsServers: TlsServer[] = []
+  const overTls = new Set<Socket>()
   const close = () => {
     for (const server of servers) server.close()
   }
   try {
     for (const address of addresses) {
       const origin = originOf(address, config)
-      const overTls = origin === 'tls' && secrets !== null ? openTls(secrets, app.routing) : null
-      if (overTls !== null) tlsServers.push(overTls)
-      const server = overTls ?? createServer(LIMITS, app.routing)
-      server.on(overTls === null ? 'connection' : 'secureConnection', (socket) => mark(socket, origin))
+      const tlsServer = origin === 'tls' && secrets !== null ? openTls(secrets, app.routing) : null
+      if (tlsServer !== null) tlsServers.push(tlsServer)
+      tlsServer?.on('secureConnection', (socket) => {
+        overTls.add(socket)
+        socket.once('close', () => overTls.delete(socket))
+      })
+      const server = tlsServer ?? createServer(LIMITS, app.routing)
+      server.on(tlsServer === null ? 'connection' : 'secureConnection', (socket) => mark(socket, origin))
       servers.push(server)
       bound(server, config.limits.connections)
       answerMalformed(server)
@@ -67,7 +73,12 @@ export async function listen(app: Api, addresses: readonly Listen[], config: Api
     async reload() {
       if (config.tls === null) return
       const fresh = await readSecrets(config.tls)
+      if (isDeepStrictEqual(fresh, secrets)) return
       for (const server of tlsServers) server.setSecureContext(fresh)
+      secrets = fresh
+      // Whoever is connected was let in by the old ones, and must come anew.
+      for (const server of tlsServers) server.closeIdleConnections()
+      for (const socket of overTls) forget(socket)
     },
     close,
     closeAllConnections() {
@@ -82,12 +93,13 @@ function originOf(address: Listen, { tls }: ApiConfig): Origin {
 }
 
 /** What TLS is made with. Clients may come without a certificate, and then need a token. */
-async function readSecrets({ certificate, key, clientCa }: TlsConfig) {
-  const [cert, secret, ca] = await Promise.all(
-    [certificate, key, clientCa].map((path) => (path === null ? null : readFile(path, 'utf8'))),
+async function readSecrets({ certificate, key, clientCa, clientCrl }: TlsConfig) {
+  const [cert, secret, ca, crl] = await Promise.all(
+    [certificate, key, clientCa, clientCrl].map((path) => (path === null ? null : readFile(path, 'utf8'))),
   )
   const clients = ca === null ? {} : { ca, requestCert: true, rejectUnauthorized: false }
-  return { cert: cert ?? '', key: secret ?? '', minVersion: 'TLSv1.2' as const, ...clients }
+  const revoked = crl === null ? {} : { crl }
+  return { cert: cert ?? '', key: secret ?? '', minVersion: 'TLSv1.2' as const, ...clients, ...revoked }
 }
 
 function openTls(secrets: Awaited<ReturnType<typeof readSecrets>>, answer: RequestListener): TlsServer {

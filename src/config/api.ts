@@ -23,6 +23,8 @@ export interface TlsConfig {
   readonly key: string
   /** Signs the certificates of clients; null: clients have none. */
   readonly clientCa: string | null
+  /** Which of them are no longer good (RFC 5280 §5); null: all that have not expired are. */
+  readonly clientCrl: string | null
   readonly clients: readonly ClientCertificate[]
 }
 
@@ -51,6 +53,7 @@ export const ApiSchema = Type.Optional(
         certificate: text('absolute-path'),
         key: text('absolute-path'),
         client_ca: Type.Optional(text('absolute-path')),
+        client_crl: Type.Optional(text('absolute-path')),
         clients: Type.Optional(
           Type.Array(object({ certificate: text('certificate-name'), name: text('name', 48), role }), {
             minItems: 1,
@@ -96,11 +99,12 @@ export function apiProblems({ listen = [], tls }: Written): Problem[] {
       message: `${quote(value)} is beyond loopback, which needs TLS and tokens: set api.tls, or listen on 127.0.0.1 or unix:`,
     })
   }
-  if (tls?.clients !== undefined && tls.client_ca === undefined) {
+  for (const key of ['clients', 'client_crl'] as const) {
+    if (tls?.[key] === undefined || tls.client_ca !== undefined) continue
     problems.push({
-      pointer: '/tls/clients',
+      pointer: `/tls/${key}`,
       code: 'missing-key',
-      message: 'clients need client_ca: who signs their certificates',
+      message: `${key} needs client_ca: who signs the certificates of clients`,
     })
   }
   return problems
@@ -117,6 +121,7 @@ export function buildApi({ listen, tls, loopback_role, socket, limits }: Written
             certificate: tls.certificate,
             key: tls.key,
             clientCa: tls.client_ca ?? null,
+            clientCrl: tls.client_crl ?? null,
             clients: (tls.clients ?? []) as ClientCertificate[],
           },
     loopbackRole: (loopback_role as Role | 'none' | undefined) ?? 'auto',

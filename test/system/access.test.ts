@@ -351,6 +351,16 @@ t.test('TLS and client certificates', async (t) => {
   await certify('noc', '/CN=noc', ...signed)
   await certify('stranger', '/CN=stranger', ...signed)
   await certify('self-made', '/CN=noc')
+  await certify('for-servers', '/CN=noc', '-addext', 'extendedKeyUsage=serverAuth', ...signed)
+  await certify('stolen', '/CN=noc', ...signed)
+  await writeFile(file('index'), '')
+  await writeFile(
+    file('ca.cnf'),
+    `[ca]\ndefault_ca=x\n[x]\ndatabase=${file('index')}\ncertificate=${file('ca.pem')}\nprivate_key=${file('ca.key')}\ndefault_md=sha256\n`,
+  )
+  const ca = (...args: string[]) => openssl('ca', '-config', file('ca.cnf'), ...args)
+  const writeRevocations = () => ca('-gencrl', '-crldays', '2', '-out', file('crl.pem'))
+  await writeRevocations()
   const certificates = { certificate: file('server.pem'), key: file('server.key') }
   const api = { listen: ['0.0.0.0:7443', `unix:${g.directory}/api.sock`], tls: certificates }
 
@@ -369,6 +379,7 @@ t.test('TLS and client certificates', async (t) => {
     tls: {
       ...certificates,
       client_ca: file('ca.pem'),
+      client_crl: file('crl.pem'),
       clients: [{ certificate: 'CN=noc', name: 'noc', role: 'operator' }],
     },
   })
@@ -389,7 +400,8 @@ t.test('TLS and client certificates', async (t) => {
     ]
     return (await g.lab.exec(g.lab.gateway, all, {})).stdout
   }
-  const status = 'https://127.0.0.1:7443/v1/status'
+  const origin = 'https://127.0.0.1:7443'
+  const status = `${origin}/v1/status`
   const as = (name: string) => ['--cert', file(`${name}.pem`), '--key', file(`${name}.key`)]
   await until('readiness', async () => (await curl('https://127.0.0.1:7443/readyz')) === '200', 60_000)
 
@@ -398,10 +410,28 @@ t.test('TLS and client certificates', async (t) => {
     t.equal(await curl(status), '401')
     t.equal(await curl(...as('stranger'), status), '401')
     t.equal(await curl(...as('self-made'), status), '401')
+    t.equal(await curl(...as('for-servers'), status), '401')
+    t.equal(await curl('--tls-max', '1.1', status), '000', 'nor by what is no longer safe')
     t.equal(await curl(...as('noc'), 'https://127.0.0.1:7443/v1/audit'), '403')
     t.equal(await curl('http://127.0.0.1:7443/v1/status'), '000', 'nobody is served in clear text')
     const { token } = await makeToken(g, 'prometheus', 'viewer')
     t.equal(await curl('-H', `Authorization: Bearer ${token}`, status), '200')
+  })
+
+  t.test('a certificate that is revoked is nobody from SIGHUP on', async (t) => {
+    t.equal(await curl(...as('stolen'), status), '200')
+    // Also where it had come in before, for something that lasts.
+    const argv = ['curl', '-sN', '--cacert', file('ca.pem'), ...as('stolen'), `${origin}/v1/events`] as const
+    const listening = g.lab.spawn(g.lab.gateway, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
+    t.teardown(() => listening.kill())
+    const ended = new Promise((resolve) => listening.once('close', resolve))
+    await new Promise((resolve) => listening.stdout?.once('data', resolve))
+    await ca('-revoke', file('stolen.pem'))
+    await writeRevocations()
+    service.kill('SIGHUP')
+    await until('its end', async () => (await curl(...as('stolen'), status)) === '401')
+    t.equal(await curl(...as('noc'), status), '200')
+    await ended
   })
 
   t.test('a new certificate is taken at SIGHUP', async (t) => {

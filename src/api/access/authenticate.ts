@@ -33,6 +33,11 @@ export function identify(request: IncomingMessage, { tokens, config, now }: Auth
   // A wrong token is never made good by where it came from.
   if (authorization !== undefined) return byToken(authorization, tokens, now())
   const origin = originOf(request)
+  if (origin === null)
+    throw new ApiError(
+      'unauthenticated',
+      'the certificates were read anew since you connected: connect again',
+    )
   if (origin === 'tls') return byCertificate(request, config)
   const role = roleOfPlace(origin, config, tokens.everMade)
   if (role === 'none') throw new ApiError('unauthenticated', 'this needs a token: Authorization: Bearer …')
@@ -44,7 +49,12 @@ export function identify(request: IncomingMessage, { tokens, config, now }: Auth
 }
 
 /** Whether somebody who was known still is: of a stream that lasts. */
-export function isStill({ tokenId }: Identity, { tokens, now }: Authentication): boolean {
+export function isStill(
+  { by, tokenId }: Identity,
+  request: IncomingMessage,
+  { tokens, now }: Authentication,
+): boolean {
+  if (by === 'certificate') return originOf(request) !== null
   if (tokenId === null) return true
   const token = tokens.get(tokenId)
   return token !== null && isInForce(token, now())
@@ -72,10 +82,14 @@ function byToken(authorization: string, tokens: Authentication['tokens'], now: n
 
 function byCertificate(request: IncomingMessage, { tls }: Authentication['config']): Identity {
   const socket = tlsSocketOf(request)
-  const certificate = socket.authorized ? socket.getPeerX509Certificate() : undefined
-  const holder = certificate === undefined ? null : holderOf(certificate, tls?.clients ?? [])
-  if (holder === null)
+  const certificate = socket.getPeerX509Certificate()
+  if (certificate === undefined)
     throw new ApiError('unauthenticated', 'this needs a token, or a certificate that is known here')
+  // Of whom it is not known who signed it, nothing else is of interest.
+  if (!socket.authorized)
+    throw new ApiError('unauthenticated', `the certificate is not valid here: ${socket.authorizationError}`)
+  const holder = holderOf(certificate, tls?.clients ?? [])
+  if (holder === null) throw new ApiError('unauthenticated', 'api.tls.clients does not name this certificate')
   mustNotBeABrowsersDoing(request, 'tls')
   return { name: holder.name, role: holder.role, by: 'certificate', tokenId: null }
 }

@@ -12,6 +12,11 @@ export function mark(connection: Socket, origin: Origin): void {
   origins.set(connection, origin)
 }
 
+/** What comes over it from now on is nobody's: its holder was looked at by what is no longer so. */
+export function forget(connection: Socket): void {
+  origins.delete(connection)
+}
+
 /** null: by none of ours, and nothing is taken for granted. */
 export function originOf({ socket }: IncomingMessage): Origin | null {
   return origins.get(socket) ?? null
