@@ -124,7 +124,7 @@ function historyRows({
   const rows: [string, string, Style | null][] = [
     [
       'history',
-      `${at}${waiting > 0 ? `, ${waiting} changes wait to be committed` : ''}${failure === null ? '' : `: ${failure}`}`,
+      `${at}${waiting > 0 ? `, not committed yet: ${counted(waiting, 'change', 'changes')}` : ''}${failure === null ? '' : `: ${failure}`}`,
       failure === null ? null : 'red',
     ],
   ]

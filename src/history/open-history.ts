@@ -38,7 +38,9 @@ export async function openHistory(options: OpenHistoryOptions): Promise<OpenedHi
   try {
     repository = await Repository.open(git)
     if (repository === null && config.history === 'init') {
-      await git.read(['init', '--quiet', `--initial-branch=${config.remote?.branch ?? 'main'}`, '.'])
+      const branch = config.remote?.branch ?? 'main'
+      // Of the group: root, who may commit by hand, must not leave folders behind in which the service cannot write.
+      await git.read(['init', '--quiet', '--shared=group', `--initial-branch=${branch}`, '.'])
       repository = await Repository.open(git)
     }
   } catch (error) {

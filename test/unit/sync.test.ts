@@ -1,6 +1,6 @@
 /** Policies that are pulled from, and pushed to, a real git server: neither side is lost, and nothing unsound comes in. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -83,6 +83,10 @@ t.test('a remote', async (t) => {
   t.match(await pull(), { state: 'in-step', ahead: 0 })
   t.same(names(desk), ['residential'], 'an empty directory takes what is there')
   t.equal(await git(root, 'status', '--porcelain'), '')
+  for (const folder of ['objects', 'refs/heads', 'logs']) {
+    const { mode } = await stat(join(root, '.git', folder))
+    t.equal(mode & 0o2070, 0o2070, `who commits by hand leaves ${folder} to the service`)
+  }
 
   await commit(clone, { 'mx.yaml': relay }, 'A relay')
   await push(clone)
