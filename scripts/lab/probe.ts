@@ -9,7 +9,10 @@ export interface SendOptions {
   readonly text?: string
   /** Whether an answer is due (a listener that holds echoes); default true. */
   readonly reply?: boolean
-  /** How long to wait for the answer or, when none is due, for a refusal; default 900 ms. */
+  /**
+   * How long to wait for the answer, or when none is due for a refusal; default 30 s and 900 ms. Who answers may have to wait for
+   * its turn on a busy machine; so who expects that no answer comes says for how long.
+   */
   readonly timeoutMs?: number
 }
 
@@ -51,7 +54,7 @@ export async function openProbe(lab: WorkerStarter, namespace: string): Promise<
   const worker = lab.worker<ProbeHandlers>(namespace, new URL('probe-worker.ts', import.meta.url))
   const converse: Probe['converse'] = (
     id,
-    { text = 'still there?\r\n', reply = true, timeoutMs = 900 } = {},
+    { text = 'still there?\r\n', reply = true, timeoutMs = reply ? 30_000 : 900 } = {},
   ) => worker.call('send', { id, text, reply, timeoutMs })
   await worker.call('accepted') // it has started
   return {

@@ -183,7 +183,7 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
     t.equal((await post(own(now))).status, 202)
   })
 
-  t.test('what is edited by hand comes into force when it is sound', async (t) => {
+  await t.test('what is edited by hand comes into force when it is sound', async (t) => {
     const file = join(policies, 'by-hand.yaml')
     const edited = (state: string) =>
       until(state, async () => (await status()).repository.edited.state === state)

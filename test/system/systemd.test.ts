@@ -60,7 +60,7 @@ if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need ro
 /** A folder that other users can read, gone when the test ends. */
 async function folder(test: Test): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'egress25-systemd-'))
-  test.teardown(() => rm(path, { recursive: true, force: true }))
+  test.teardown(() => rm(path, { recursive: true, force: true, maxRetries: 9 }))
   await chmod(path, 0o755)
   return path
 }
@@ -140,7 +140,7 @@ t.test('scripts/install --root', async (t) => {
   t.match(await mustRun([egress25, 'check', policies]), /^ok: /, 'the example policies are sound')
   await mustRun([egress25, '-c', config, 'compile', policies])
 
-  t.test('every setting in the example configuration is one that egress25 knows', async (t) => {
+  await t.test('every setting in the example configuration is one that egress25 knows', async (t) => {
     const example = (await readFile(config, 'utf8')).replaceAll(/^#(?! )|^#(?= {2})/gm, '')
     t.match(example, /^alerts:$/m)
     const file = join(await folder(t), 'egress25.yaml')
