@@ -114,7 +114,7 @@ export async function openMachine(options: MachineOptions): Promise<Machine> {
     const heard = listener(stdout, qemu, console)
     const close = async () => {
       await stop(qemu, 3_000)
-      rmSync(folder, { recursive: true, force: true })
+      rmSync(folder, { recursive: true, force: true, maxRetries: 9 })
     }
     try {
       await heard.line(BOOT_PATIENCE)
@@ -139,7 +139,7 @@ export async function openMachine(options: MachineOptions): Promise<Machine> {
       close,
     }
   } catch (error) {
-    rmSync(folder, { recursive: true, force: true })
+    rmSync(folder, { recursive: true, force: true, maxRetries: 9 })
     throw error
   }
 }
@@ -173,7 +173,7 @@ async function furnish(root: string, modules: string, options: MachineOptions, i
   put('/etc/group', 'root:x:0:\n')
   put('/init', INIT)
   await mustRun(['sh', '-c', 'find . | busybox cpio -o -H newc >"$0"', image], { cwd: root })
-  rmSync(root, { recursive: true, force: true })
+  rmSync(root, { recursive: true, force: true, maxRetries: 9 })
 }
 
 /** Reads what the machine answers: a line, or so many bytes. Fails when it is late, or the machine has gone. */

@@ -67,6 +67,8 @@ export interface Mail {
   readonly body?: string
   readonly security?: 'none' | 'starttls' | 'tls'
   readonly login?: { readonly user: string; readonly password: string }
+  /** Seconds to wait for the other side at each step; by default 10. */
+  readonly patience?: number
 }
 
 export interface Sent {
@@ -78,7 +80,7 @@ export interface Sent {
   readonly transcript: string
 }
 
-/** Sends one message with swaks, which is what a person would try it with. Waits at most 10 s. */
+/** Sends one message with swaks, which is what a person would try it with. Fails when it takes longer than a minute. */
 export async function sendMail(lab: Lab, mail: Mail): Promise<Sent> {
   const started = performance.now()
   const { code, stdout, stderr } = await lab.exec(mail.namespace, swaks(mail), { timeoutMs: 60_000 })
@@ -101,7 +103,15 @@ export function swaks(mail: Mail): string[] {
   return [
     ...['swaks', '--server', mail.to, '--port', String(mail.port), '--local-interface', mail.from],
     ...['--helo', 'client.example.org', '--from', 'sender@example.org', '--to', 'somebody@example.com'],
-    ...['--header', `Subject: ${mail.subject}`, '--timeout', '10', ...body, ...secure, ...login],
+    ...[
+      '--header',
+      `Subject: ${mail.subject}`,
+      '--timeout',
+      `${mail.patience ?? 10}`,
+      ...body,
+      ...secure,
+      ...login,
+    ],
   ]
 }
 

@@ -50,7 +50,7 @@ export async function openArena(): Promise<Arena> {
   const lab = await openLab({ subscriberPrefixes: SUBSCRIBERS })
   const folder = await mkdtemp(join(tmpdir(), 'egress25-arena-'))
   // Also when a signal ends the process, as the lab does.
-  const removeFolder = () => rmSync(folder, { recursive: true, force: true })
+  const removeFolder = () => rmSync(folder, { recursive: true, force: true, maxRetries: 9 })
   process.once('exit', removeFolder)
   const close = async () => {
     await lab.close()

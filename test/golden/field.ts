@@ -18,7 +18,7 @@ export interface Field {
   probe(source: Prefix, user: string | null): Promise<Probe>
   /** Elements of a set that carry a counter, and how many packets each has counted. */
   counters(set: string): Promise<Map<string, number>>
-  /** What was accepted anywhere since the last call, as `source > destination port`; waits a moment for so many. */
+  /** What was accepted anywhere since the last call, as `source > destination port`; waits for so many, which must have connected. */
   accepted(connections: number): Promise<string[]>
   close(): Promise<void>
 }
@@ -106,7 +106,7 @@ async function field(lab: Lab, echo: boolean): Promise<Field> {
     async accepted(connections) {
       const found: string[] = []
       // Who connects may know a moment earlier than who accepts, and a busy machine makes long moments.
-      for (const deadline = Date.now() + 2_000; ; await sleep(5)) {
+      for (const deadline = Date.now() + 60_000; ; await sleep(5)) {
         const each = await Promise.all(
           [subscribers, relays, internet, gateway].map((probe) => probe!.accepted()),
         )

@@ -61,7 +61,7 @@ const skip = process.arch === 'x64' ? false : 'machines are emulated on x86-64 o
 
 t.test('a machine whose clock jumps', { skip }, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'egress25-clock-'))
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  t.teardown(() => rm(directory, { recursive: true, force: true, maxRetries: 9 }))
   const [policies, state, config] = ['policies', 'state', 'egress25.yaml'].map((name) =>
     join(directory, name),
   )

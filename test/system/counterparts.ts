@@ -47,7 +47,7 @@ export interface Counterpart {
 /** A folder that goes with the test, with a certificate that is its own authority: cert.pem and key.pem. */
 export async function makeFolder(test: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'egress25-counterpart-'))
-  test.teardown(() => rm(folder, { recursive: true, force: true }))
+  test.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 9 }))
   // Servers read some of it after they have given up being root.
   await chmod(folder, 0o755)
   const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]

@@ -62,7 +62,7 @@ async function openGround(): Promise<Ground> {
 
 const { arena, field } = await openGround()
 const folder = await mkdtemp(join(tmpdir(), 'egress25-differential-'))
-t.teardown(() => rm(folder, { recursive: true, force: true }))
+t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 9 }))
 t.comment(`SEED=${SEED}`)
 
 t.test('the kernel does what decide() says', async (t) => {

@@ -24,7 +24,7 @@ t.jobs = 2
 
 t.test('nft misbehaves', async (t) => {
   const bin = await mkdtemp(join(tmpdir(), 'egress25-nft-'))
-  t.teardown(() => rm(bin, { recursive: true }))
+  t.teardown(() => rm(bin, { recursive: true, force: true, maxRetries: 9 }))
   const real = (await runProcess(['which', 'nft'], { timeout: 60_000 })).stdout.trim()
   await writeFile(join(bin, 'nft'), misbehaving(join(bin, 'how'), real))
   await chmod(join(bin, 'nft'), 0o755)
@@ -100,17 +100,20 @@ t.test('nft misbehaves', async (t) => {
     const model = await loadPolicies(join(g.directory, 'policies'), { now: Date.now() })
     if (model.model === null) throw new Error('the policies are not what they were')
     const ruleset = compile(model.model, DEFAULT_COMPILE_OPTIONS)
+    let timeout = 60_000
     const inGateway: ProcessRunner = ([command, ...args], options) =>
       runProcess(
         ['ip', 'netns', 'exec', g.lab.relays, command === 'nft' ? join(bin, 'nft') : command, ...args],
-        options,
+        { ...options, timeout },
       )
-    const nft = openNft(inGateway, { apply: 3_000, read: 3_000 })
+    const nft = openNft(inGateway)
     const enforcer = new Enforcer(nft, null)
     for (const when of ['before the first apply', 'after it']) {
       await misbehave('hang')
+      timeout = 500
       t.match(await enforcer.apply(ruleset).catch((error) => error), { fault: 'no-answer' }, when)
       await misbehave('')
+      timeout = 60_000
       await enforcer.apply(ruleset)
       t.equal((await nft.readState())?.digest, digestOf(ruleset))
       enforcer.forget()

@@ -30,7 +30,7 @@ const DAY = 86_400_000
 
 async function folder(test: Test, files: Record<string, string> = {}): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'egress25-gateway-'))
-  test.teardown(() => rm(path, { recursive: true, force: true }))
+  test.teardown(() => rm(path, { recursive: true, force: true, maxRetries: 9 }))
   for (const [name, text] of Object.entries(files)) {
     await mkdir(dirname(join(path, name)), { recursive: true })
     await writeFile(join(path, name), text)

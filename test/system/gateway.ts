@@ -136,6 +136,8 @@ export async function gateway(
       return service
     },
     stop(service, signal = 'SIGTERM') {
+      const { exitCode, signalCode } = service
+      if (exitCode !== null || signalCode !== null) return Promise.resolve(exitCode ?? signalCode)
       const ended = new Promise<number | string | null>((resolve) =>
         service.once('exit', (code, by) => resolve(code ?? by)),
       )

@@ -23,7 +23,7 @@ const HOST = '198.51.100.254'
 const space = (text: string) => joinSpaces([parseCallerPrefixes(text)!])
 
 const empty = await mkdtemp(join(tmpdir(), 'egress25-import-system-'))
-t.teardown(() => rm(empty, { recursive: true, force: true }))
+t.teardown(() => rm(empty, { recursive: true, force: true, maxRetries: 9 }))
 const field = await openField()
 t.teardown(() => field.close())
 

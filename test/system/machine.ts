@@ -124,7 +124,7 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
       child.stderr?.on('data', (text) => {
         complaint += text
       })
-      for (const deadline = Date.now() + 30_000; ; await wait(50)) {
+      for (const deadline = Date.now() + 120_000; ; await wait(50)) {
         if (child.exitCode !== null || Date.now() > deadline) {
           throw new Error(`the machine does not start: ${complaint}`)
         }
@@ -151,7 +151,7 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
       removed = true
       process.off('exit', self.remove)
       switchOff()
-      for (const path of [base, library]) rmSync(path, { recursive: true, force: true })
+      for (const path of [base, library]) rmSync(path, { recursive: true, force: true, maxRetries: 9 })
     },
   }
   process.once('exit', self.remove)

@@ -47,7 +47,7 @@ t.test('a gateway that observes tells mail servers from bots', async (t) => {
 
   const body = 'What a person has to say to another.\n'.repeat(50)
   const mail = (namespace: string, from: string, to: string) =>
-    sendMail(g.lab, { namespace, from, to, port: 25, subject: `to ${to}`, body })
+    sendMail(g.lab, { namespace, from, to, port: 25, subject: `to ${to}`, body, patience: 50 })
   const out = Array.from({ length: 6 }, (_, i) => mail(g.lab.subscribers, SERVER, `203.0.113.${i + 1}`))
   const into = Array.from({ length: 2 }, (_, i) => mail(g.lab.internet, `198.51.100.${i + 1}`, SERVER))
   const scan = Array.from({ length: 5 }, () => mail(g.lab.subscribers, PRINTER, '203.0.113.77'))

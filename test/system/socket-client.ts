@@ -70,7 +70,7 @@ export function openRaw(socketPath: string, said: string): Raw {
 }
 
 export interface SocketClient {
-  /** Fails when no answer comes within half a minute. */
+  /** Fails when no answer comes within a minute. */
   ask(question: Question): Promise<Answer>
   close(): void
 }
@@ -81,7 +81,7 @@ export function openSocketClient(socketPath: string): SocketClient {
     close: () => agent.destroy(),
     ask: ({ method, path, headers = {}, body }) =>
       new Promise((resolve, reject) => {
-        const signal = AbortSignal.timeout(30_000)
+        const signal = AbortSignal.timeout(60_000)
         const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
         const options = { socketPath, agent, method, path, headers: { ...headers, ...length }, signal }
         const outgoing = request(options, (response) => {

@@ -55,7 +55,7 @@ t.test('delivery', async (t) => {
       const restarted = await receiver(t, fine)
       const { alerts, tell, log, close } = await openAlerts(await directory(t), {
         alerts: [
-          hookTo(shaky.url, { name: 'shaky', limit: 'none', timeout: '1s', parallel: 1 }),
+          hookTo(shaky.url, { name: 'shaky', limit: 'none', timeout: '3s', parallel: 1 }),
           hookTo('http://127.0.0.1:9/', { name: 'dead' }),
           hookTo(hanging.url, { name: 'hanging', limit: 'none', timeout: '3s' }),
           hookTo(dripping.url, { name: 'dripping', limit: 'none', timeout: '3s' }),
@@ -90,7 +90,7 @@ t.test('delivery', async (t) => {
         )
         t.equal(bodies.size, 4)
       }
-      for (const reason of [/shaky.*500/, /shaky.*429/, /shaky.*no answer within 1 s/])
+      for (const reason of [/shaky.*500/, /shaky.*429/, /shaky.*no answer within 3 s/])
         t.ok(
           log.some((line) => reason.test(line)),
           String(reason),

@@ -25,7 +25,7 @@ const pages = async () => {
 
 t.test('every YAML example is sound', async (t) => {
   const empty = await mkdtemp(join(tmpdir(), 'egress25-docs-'))
-  t.teardown(() => rm(empty, { recursive: true, force: true }))
+  t.teardown(() => rm(empty, { recursive: true, force: true, maxRetries: 9 }))
   let examples = 0
   for (const { name, text } of await pages()) {
     for (const [, yaml = ''] of text.matchAll(/```yaml\n([\s\S]*?)```/g)) {

@@ -34,7 +34,7 @@ const NOW = Date.parse('2026-06-01T00:00:00Z')
 
 async function folder(test: Test, files: Record<string, string> = {}): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'egress25-gateway-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
+  test.teardown(() => rm(root, { recursive: true, force: true, maxRetries: 9 }))
   for (const [path, text] of Object.entries(files)) {
     await mkdir(dirname(join(root, path)), { recursive: true })
     await writeFile(join(root, path), text)

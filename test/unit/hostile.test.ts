@@ -23,7 +23,7 @@ const BOMB = LIMITS.yamlBytes / 32
 
 async function directory(test: Test): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'egress25-hostile-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
+  test.teardown(() => rm(root, { recursive: true, force: true, maxRetries: 9 }))
   return root
 }
 
@@ -327,7 +327,7 @@ t.test('files that are none', async (t) => {
     // A name that begins like the directory's is not within it.
     const twin = `${inner}-twin`
     mkdirSync(twin)
-    t.teardown(() => rm(twin, { recursive: true, force: true }))
+    t.teardown(() => rm(twin, { recursive: true, force: true, maxRetries: 9 }))
     writeFileSync(join(twin, 'x.txt'), 'secret\n')
     symlinkSync(join(twin, 'x.txt'), join(inner, 'twin.txt'))
     writeFileSync(join(inner, 'm.yaml'), list('m', 'twin.txt'))

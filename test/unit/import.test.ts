@@ -40,7 +40,7 @@ const fixture = (name: string) => readFile(join(FIXTURES, name), 'utf8')
 
 async function directory(test: Test): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'egress25-import-test-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
+  test.teardown(() => rm(root, { recursive: true, force: true, maxRetries: 9 }))
   return root
 }
 

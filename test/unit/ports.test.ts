@@ -12,7 +12,7 @@ import { directoriesOf, gateways, withEnds } from '../golden/random.ts'
 
 const NOW = Math.floor(Date.now() / 1_000) * 1_000
 const folder = await mkdtemp(join(tmpdir(), 'egress25-ports-'))
-t.teardown(() => rm(folder, { recursive: true, force: true }))
+t.teardown(() => rm(folder, { recursive: true, force: true, maxRetries: 9 }))
 
 const options = fc.record({
   gateway: gateways,

@@ -53,7 +53,7 @@ function attempt(time: number, source: string, more: Partial<Attempt> = {}): Att
 
 async function folder(test: Test): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'egress25-store-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
+  test.teardown(() => rm(root, { recursive: true, force: true, maxRetries: 9 }))
   return root
 }
 

@@ -582,7 +582,7 @@ async function following(
   })
   test.teardown(async () => {
     await subscribers.stop()
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 9 })
   })
   return { folder, file, subscribers, faults, failures }
 }

@@ -15,7 +15,7 @@ export async function directory(
   files: Readonly<Record<string, string | Uint8Array>> = {},
 ): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'egress25-test-'))
-  test.teardown(() => rm(root, { recursive: true, force: true }))
+  test.teardown(() => rm(root, { recursive: true, force: true, maxRetries: 9 }))
   for (const [path, content] of Object.entries(files)) {
     await mkdir(dirname(join(root, path)), { recursive: true })
     await writeFile(join(root, path), content)
@@ -61,12 +61,23 @@ export function run(
 /** Ports that the kernel gives to no connection by itself (from 32768), so that what is free stays free until it is used. */
 const PORTS = { first: 20_000, count: 12_000 }
 
-/** A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP. */
+/**
+ * A port of 127.0.0.1 that nobody has, neither for TCP nor for UDP. It is this process' own until it ends: no other test that
+ * asks for one gets it, also while nobody listens there.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = PORTS.first + Math.floor(Math.random() * PORTS.count)
-    if ((await hasNobody(port, 'tcp')) && (await hasNobody(port, 'udp'))) return port
+    if ((await isOurs(port)) && (await hasNobody(port, 'tcp')) && (await hasNobody(port, 'udp'))) return port
   }
+}
+
+/** Claims a port by an abstract socket (unix(7)), of which there is one by a name, and which goes with its process. */
+function isOurs(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const claim = createServer().once('error', () => resolve(false))
+    claim.listen(`\0egress25-test-port-${port}`, () => resolve(true)).unref()
+  })
 }
 
 function hasNobody(port: number, protocol: 'tcp' | 'udp'): Promise<boolean> {
