@@ -8,7 +8,7 @@ import { AlertQueue } from '../store/alert-queue.ts'
 import { inTransaction } from '../store/database.ts'
 import { factsOf, isWanted } from './facts.ts'
 import type { IncidentNews, SingleNews } from './message.ts'
-import { remindersDue } from './reminders.ts'
+import { intervalsOf, remindersDue } from './reminders.ts'
 
 export interface IntakeOptions {
   readonly channels: readonly ChannelConfig[]
@@ -44,8 +44,12 @@ export class Intake {
 
   /** The same for what happens to an incident, once it is saved. */
   leaveIncident({ event, incident, time }: IncidentEvent): void {
-    this.leave(`${incident.id}/${event}/${time}`, this.#options.newsOf(event, incident, time), time)
+    const key = `${incident.id}/${event}/${time}`
+    // One that grows fast may be news twice in the same millisecond.
+    const unique = event === 'updated' ? `${key}/${incident.attempts}` : key
+    this.leave(unique, this.#options.newsOf(event, incident, time), time)
     if (event === 'resolved') this.#marksNow.forget(incident.id)
+    if (event === 'opened' && incident.reopened > 0) this.#skipReminders(incident, time)
   }
 
   /** Reminds of incidents that last. True: there is news. @throws Error when the database cannot be written */
@@ -68,6 +72,14 @@ export class Intake {
       isNews = true
     }
     return isNews
+  }
+
+  /** Whoever is told that it is open again need not be reminded of the time before. */
+  #skipReminders(incident: Incident, time: number): void {
+    for (const { name, handling } of this.#options.channels) {
+      const number = handling.remind === null ? 0 : intervalsOf(incident, handling.remind, time)
+      if (number > 0) this.#marksNow.reminded(name, incident.id, number)
+    }
   }
 
   /**

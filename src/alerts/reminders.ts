@@ -18,7 +18,16 @@ export function remindersDue(
   now: number,
 ): Reminder[] {
   return open.flatMap((incident) => {
-    const number = Math.floor((now - incident.firstSeen) / interval)
+    const number = intervalsOf(incident, interval, now)
     return number > (told.get(incident.id) ?? 0) ? [{ incident, number }] : []
   })
+}
+
+/** How many intervals an incident has lasted, since it was opened for the first time. */
+export function intervalsOf(
+  { firstSeen }: Pick<Incident, 'firstSeen'>,
+  interval: number,
+  now: number,
+): number {
+  return Math.floor((now - firstSeen) / interval)
 }

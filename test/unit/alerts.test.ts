@@ -261,6 +261,37 @@ t.test('delivery', async (t) => {
     await until('news again', () => events().length === 4)
   })
 
+  t.test(
+    'one that is opened again is not reminded of the time before; nor is news of one moment lost',
+    async (t) => {
+      const { url, received } = await receiver(t, fine)
+      const config = { alerts: [hookTo(url, { remind: '1h', limit: 'none' })] }
+      const { alerts, tell, close } = await openAlerts(await directory(t), config)
+      t.teardown(close)
+      const again = opened('1', { firstSeen: Date.now() - 25 * 3_600_000, reopened: 1 })
+      tell(again)
+      for (const attempts of [50, 500])
+        tell({ ...again, event: 'updated', incident: { ...again.incident, attempts } })
+      alerts.tick(() => [again.incident, opened('2', { firstSeen: Date.now() - 25 * 3_600_000 }).incident])
+      await until('all of it', () => received.some(({ body }) => body.includes('"reminder"')))
+      await until('all messages', () =>
+        alerts.status().every(({ waiting, queued }) => waiting + queued === 0),
+      )
+      const told = new Set(
+        received.map(({ body }) => {
+          const { event, incident } = JSON.parse(body) as IncidentNews
+          return `${incident.source} ${event} ${event === 'updated' ? incident.attempts : ''}`.trim()
+        }),
+      )
+      t.same([...told].sort(), [
+        '100.64.0.1 opened',
+        '100.64.0.1 updated 50',
+        '100.64.0.1 updated 500',
+        '100.64.0.2 reminder',
+      ])
+    },
+  )
+
   t.test('what waits for a channel that is gone is forgotten with the rest', async (t) => {
     const folder = await directory(t)
     const { url } = await receiver(t, (_, response) => response.writeHead(500).end())
