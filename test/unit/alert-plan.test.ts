@@ -15,6 +15,7 @@ import { isSilencedBy, type Silence } from '../../src/alerts/silence.ts'
 import { INCIDENT_KINDS } from '../../src/detect/incident.ts'
 import { type Prefix, parsePrefix } from '../../src/policy/prefix.ts'
 import { incident, NOW } from './alert-support.ts'
+import './seed.ts'
 
 const MINUTE = 60_000
 const HANDLING: Handling = {

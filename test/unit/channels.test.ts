@@ -14,6 +14,7 @@ import { teams } from '../../src/alerts/formats/teams.ts'
 import { threadOf } from '../../src/alerts/formats/thread.ts'
 import { ConfigError, parseConfig } from '../../src/config.ts'
 import { DIGEST, HOSTILE, hostileMessage, incident, incidentMessage, OTHERS, TIME } from './alert-samples.ts'
+import './seed.ts'
 
 const ALL = [
   incidentMessage('opened'),

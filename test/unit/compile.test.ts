@@ -19,6 +19,7 @@ import {
 } from '../../src/policy/model.ts'
 import { type Prefix, parsePrefix, truncate } from '../../src/policy/prefix.ts'
 import { PrefixSet } from '../../src/policy/prefix-set.ts'
+import './seed.ts'
 
 const origin = { file: 'p.yaml', line: 1, column: 1 }
 const one = (text: string) => parsePrefix(text) as Prefix

@@ -13,6 +13,7 @@ import { secureHeaders } from '../../src/api/security-headers.ts'
 import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
 import { LineBudget } from '../../src/control/line-budget.ts'
 import { directory } from './support.ts'
+import './seed.ts'
 
 const START = Date.parse('2026-11-24T00:00:00Z')
 

@@ -28,6 +28,7 @@ import { formatPrefix, type Prefix, parseAddress } from '../../src/policy/prefix
 import { AlertQueue } from '../../src/store/alert-queue.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { LapseStore } from '../../src/store/lapses.ts'
+import './seed.ts'
 
 const DAY = 86_400_000
 const NOW = Date.parse('2026-06-01T00:00:00Z')

@@ -15,6 +15,7 @@ import { DIAGNOSTIC_CODES, type Diagnostic, formatDiagnostic } from '../../src/p
 import { LIMITS } from '../../src/policy/files.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
+import './seed.ts'
 
 const PATIENCE = 20_000
 

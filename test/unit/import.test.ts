@@ -15,6 +15,7 @@ import { ImportError, REMARK_CODES, Remarks } from '../../src/import/remark.ts'
 import { decide } from '../../src/policy/decide.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { formatAddress, parseAddress } from '../../src/policy/prefix.ts'
+import './seed.ts'
 
 const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
 const FIXTURES = new URL('../import/', import.meta.url).pathname

@@ -13,6 +13,7 @@ import { loadPolicies } from '../../src/policy/load.ts'
 import type { Model } from '../../src/policy/model.ts'
 import { contains, formatPrefix, type Prefix, parseAddress, parsePrefix } from '../../src/policy/prefix.ts'
 import { directories, edgesOf, pairs } from '../golden/random.ts'
+import './seed.ts'
 
 const NOW = Date.parse('2026-06-01T00:00:00Z')
 const ip = (text: string) => parseAddress(text) as Prefix

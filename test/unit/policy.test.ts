@@ -25,6 +25,7 @@ import { PrefixSet } from '../../src/policy/prefix-set.ts'
 import { shadowedPolicies } from '../../src/policy/shadowed-networks.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
 import { directory } from './support.ts'
+import './seed.ts'
 
 const NOW = Date.parse('2026-06-01T00:00:00Z')
 

@@ -9,6 +9,7 @@ import { renderReplacement } from '../../src/compile/nft/replacement.ts'
 import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { directoriesOf, gateways, withEnds } from '../golden/random.ts'
+import './seed.ts'
 
 const NOW = Math.floor(Date.now() / 1_000) * 1_000
 const folder = await mkdtemp(join(tmpdir(), 'egress25-ports-'))

@@ -26,6 +26,7 @@ import { BaselineStore } from '../../src/store/baselines.ts'
 import { openDatabase } from '../../src/store/database.ts'
 import type { Attempt } from '../../src/watch/attempt.ts'
 import { learnedSet, learnedSetOf, SourceCounters } from '../../src/watch/source-counters.ts'
+import './seed.ts'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE

@@ -23,6 +23,7 @@ import { SlotTable } from '../../src/subscribers/slot-table.ts'
 import { ALL_PORTS, cleanText, type LineParser, NOBODY, parseMac } from '../../src/subscribers/subscriber.ts'
 import type { Subscribers } from '../../src/subscribers/subscribers.ts'
 import { stir, TextPool } from '../../src/subscribers/text-pool.ts'
+import './seed.ts'
 
 const address = (text: string) => parseAddress(text) as Prefix
 const NOON = Date.parse('2026-11-26T12:00:00Z') / 1000

@@ -11,6 +11,7 @@ import { parseNflog } from '../../src/watch/nflog.ts'
 import { PcapDecoder } from '../../src/watch/pcap.ts'
 import { parseTcpPacket } from '../../src/watch/tcp-packet.ts'
 import { RunningTotals } from '../../src/watch/totals.ts'
+import './seed.ts'
 
 /** A SYN from 127.0.0.1:47972 to 127.0.0.1:25 by uid 0, as tcpdump 4.99 wrote it. */
 const RECORD = Buffer.from(
