@@ -52,8 +52,10 @@ const PEACE = 120_000
 /** So many drifts without peace in between are a fight. */
 const CONTESTED = 3
 
-/** Milliseconds in which a change that is seen already is heard of, too. */
-const HEARSAY = 50
+/** Milliseconds in which a change that is seen already is heard of, too, also where socat has to wait for its turn. */
+const HEARSAY = 250
+/** How often it is looked whether it was. */
+const HEARSAY_INTERVAL = 5
 
 /** Milliseconds after a guard has changed our table in which we hear of it. */
 const GUARDED = 5_000
@@ -128,10 +130,15 @@ export class Drift {
     if (this.#timer === null) this.#inSync = found === 'as-applied'
     if (found !== 'as-applied') {
       // Seen before it was heard of: who did it is told any moment.
-      if (this.#timer === null) await wait(HEARSAY)
+      if (this.#timer === null) await this.#hearsay()
       this.#drifted(WORDS[found], this.#heard)
     }
     if (this.#timer === null) this.#complaint = ''
+  }
+
+  async #hearsay(): Promise<void> {
+    const end = performance.now() + HEARSAY
+    while (this.#heard === null && performance.now() < end) await wait(HEARSAY_INTERVAL)
   }
 
   /** The kernel could not be asked. One line for each reason, not one a second. */

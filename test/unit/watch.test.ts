@@ -1,7 +1,11 @@
 /** The way from bytes on tcpdump's standard output to attempts and counts. */
+import { setTimeout as wait } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
+import type { Controller } from '../../src/control/controller.ts'
+import { Drift } from '../../src/control/drift.ts'
+import type { ForeignChange } from '../../src/kernel/change-monitor.ts'
 import { NftEventDecoder } from '../../src/kernel/nft-events.ts'
 import { OwnChanges } from '../../src/kernel/own-changes.ts'
 import { formatPrefix } from '../../src/policy/prefix.ts'
@@ -287,3 +291,53 @@ t.test('changes of nf_tables, as the kernel announces them', async (t) => {
     )
   })
 })
+
+t.test(
+  'a change that is seen before it is heard of: whoever made it is named, and it is counted once',
+  async (t) => {
+    let turn: Promise<unknown> = Promise.resolve()
+    const told: (ForeignChange | null)[] = []
+    let restored = 0
+    const drift = new Drift({
+      controller: {
+        // As the controller has it: one after the other.
+        exclusively: (work) => {
+          const done = turn.then(work)
+          turn = done
+          return done
+        },
+        inForce: {} as Controller['inForce'],
+        lastGuarded: Number.NEGATIVE_INFINITY,
+      },
+      enforcer: {
+        restore: async () => {
+          restored++
+        },
+      },
+      generation: { note: async () => {} },
+      onWrittenAnew: () => {},
+      log: {
+        drift: (_, change) => told.push(change),
+        healed: () => {},
+        contested: () => t.fail('nobody fights'),
+        uncontested: () => {},
+        missed: () => {},
+        unreadable: (error) => t.fail(error.message),
+      },
+    })
+    t.teardown(() => drift.stop())
+    const change = {
+      pid: 7,
+      program: 'nft',
+      what: 'delete table inet egress25',
+      damage: 'everything',
+    } as const
+    const looked = drift.look('gone')
+    turn = looked
+    await wait(100)
+    await Promise.all([drift.hear(change), looked])
+    t.same(told, [change])
+    while (restored === 0) await wait(5)
+    t.match(drift.status, { drift: 1 })
+  },
+)
