@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { UnreachableError } from './client.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './commands/outcome.ts'
-import { ConfigError } from './config.ts'
+import { ConfigError } from './config-error.ts'
 import { KernelError } from './kernel/kernel-error.ts'
 import { DirectoryError } from './policy/files.ts'
 import { addAlertCommands } from './program/alerts.ts'

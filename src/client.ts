@@ -8,9 +8,9 @@ import {
 } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createInterface } from 'node:readline'
-import { localCaller } from './commands/local-caller.ts'
 import type { Listen } from './config/api.ts'
-import { ConfigError } from './config.ts'
+import { ConfigError } from './config-error.ts'
+import { localCaller } from './local-caller.ts'
 
 export interface Answer {
   readonly status: number

@@ -2,15 +2,10 @@
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
+import type { AlertingConfig, ChannelConfig } from './alerts/alerts-config.ts'
 import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
-import { ALERTING_SECTIONS, type AlertingConfig, buildAlerting } from './config/alerting.ts'
-import {
-  ALERT_FORMATS,
-  AlertsSchema,
-  alertProblems,
-  buildAlerts,
-  type ChannelConfig,
-} from './config/alerts.ts'
+import { ALERTING_SECTIONS, buildAlerting } from './config/alerting.ts'
+import { ALERT_FORMATS, AlertsSchema, alertProblems, buildAlerts } from './config/alerts.ts'
 import {
   API_FORMATS,
   type ApiConfig,
@@ -21,24 +16,16 @@ import {
   withSocket,
 } from './config/api.ts'
 import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
-import {
-  buildPolicies,
-  POLICIES_FORMATS,
-  type PoliciesConfig,
-  PoliciesSchema,
-  policiesProblems,
-} from './config/policies.ts'
+import { buildPolicies, POLICIES_FORMATS, PoliciesSchema, policiesProblems } from './config/policies.ts'
 import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
-import {
-  buildSubscribers,
-  type SubscriberSource,
-  SubscribersSchema,
-  subscriberProblems,
-} from './config/subscribers.ts'
-import { type Diagnostic, diagnostic, type Problem } from './policy/diagnostic.ts'
+import { buildSubscribers, SubscribersSchema, subscriberProblems } from './config/subscribers.ts'
+import { ConfigError } from './config-error.ts'
+import type { PoliciesConfig } from './history/policies-config.ts'
+import { diagnostic, type Problem } from './policy/diagnostic.ts'
 import { FORMATS, parseDuration, quote } from './policy/formats.ts'
 import { checkShape } from './policy/shape.ts'
 import { parseYaml } from './policy/yaml-source.ts'
+import type { SubscriberSource } from './subscribers/subscriber-source.ts'
 
 export type { Listen } from './config/api.ts'
 
@@ -96,16 +83,6 @@ export interface Config {
   readonly subscribers: readonly SubscriberSource[]
   readonly report: ReportConfig
   readonly alerting: AlertingConfig
-}
-
-/** The configuration cannot be used; every reason, with its place. */
-export class ConfigError extends Error {
-  readonly diagnostics: readonly Diagnostic[]
-
-  constructor(message: string, diagnostics: readonly Diagnostic[] = []) {
-    super(message)
-    this.diagnostics = diagnostics
-  }
 }
 
 const CONFIG_FORMATS = {

@@ -8,9 +8,11 @@ import { prepareAlerts } from './alerts/prepare.ts'
 import { recentAttempts } from './alerts/recent-attempts.ts'
 import { createMetrics, type Metrics } from './api/metrics.ts'
 import { openApi } from './api/open-api.ts'
+import { addRoutes } from './api/route.ts'
 import { EXIT, type Exit } from './commands/outcome.ts'
 import { readWebhookSecret } from './config/policies.ts'
-import { type Config, ConfigError, readConfig } from './config.ts'
+import { type Config, readConfig } from './config.ts'
+import { ConfigError } from './config-error.ts'
 import { AttemptHistory } from './control/attempt-history.ts'
 import { Controller } from './control/controller.ts'
 import { EventLog } from './control/event-log.ts'
@@ -24,6 +26,8 @@ import { openExemptions } from './control/open-exemptions.ts'
 import { PolicyRepository } from './control/policy-repository.ts'
 import { PreflightWatch } from './control/preflight-watch.ts'
 import { openReporter } from './control/report.ts'
+import { bundlePage } from './dashboard/bundle.ts'
+import { dashboardRoutes } from './dashboard/routes.ts'
 import type { IncidentEvent } from './detect/incident.ts'
 import { openHistory } from './history/open-history.ts'
 import { removeLeftOvers } from './kernel/atomic-file.ts'
@@ -286,6 +290,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     },
     {
       config: config.api,
+      addPage: (app) => addRoutes(app, dashboardRoutes, bundlePage),
       addresses: config.listen,
       stateDirectory: config.stateDirectory,
       retain: config.retain,

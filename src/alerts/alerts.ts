@@ -3,12 +3,12 @@
  * channel that wants it. Nothing here delays whoever leaves news.
  */
 import type { DatabaseSync } from 'node:sqlite'
-import type { ChannelConfig } from '../config/alerts.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { AlertMessages, type StoredMessage } from '../store/alert-messages.ts'
 import { AlertQueue } from '../store/alert-queue.ts'
 import { AlertSilences } from '../store/alert-silences.ts'
 import type { IncidentStore } from '../store/incidents.ts'
+import type { ChannelConfig } from './alerts-config.ts'
 import { beginChannels } from './begin-channels.ts'
 import type { Channel, Surroundings } from './channel.ts'
 import { compose } from './compose.ts'

@@ -1,11 +1,11 @@
 /** Leaves news for the channels that want it, in the transaction of what it is about; what lasts and what stands, once. */
 import { createHash } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
-import type { ChannelConfig } from '../config/alerts.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { AlertMarks } from '../store/alert-marks.ts'
 import { AlertQueue } from '../store/alert-queue.ts'
 import { inTransaction } from '../store/database.ts'
+import type { ChannelConfig } from './alerts-config.ts'
 import { factsOf, isWanted } from './facts.ts'
 import type { IncidentNews, SingleNews } from './message.ts'
 import { intervalsOf, remindersDue } from './reminders.ts'

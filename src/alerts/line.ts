@@ -1,10 +1,10 @@
 /** One channel with all that belongs to it: the desk that makes its messages, and the carrier that brings them. */
 import type { DatabaseSync } from 'node:sqlite'
-import type { ChannelConfig } from '../config/alerts.ts'
 import type { AlertMessages, StoredMessage } from '../store/alert-messages.ts'
 import type { AlertQueue } from '../store/alert-queue.ts'
 import type { AlertSilences } from '../store/alert-silences.ts'
 import { inTransaction } from '../store/database.ts'
+import type { ChannelConfig } from './alerts-config.ts'
 import { Carrier } from './carrier.ts'
 import type { Channel } from './channel.ts'
 import { Desk } from './desk.ts'

@@ -1,7 +1,7 @@
 /** From the configured channels to ones that can deliver. */
 import { readFile } from 'node:fs/promises'
-import type { ChannelConfig } from '../config/alerts.ts'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
+import type { ChannelConfig } from './alerts-config.ts'
 import type { Channel } from './channel.ts'
 import { CHANNEL_TYPES } from './channel-types.ts'
 

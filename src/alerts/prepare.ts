@@ -1,6 +1,6 @@
 /** What alerts need before the service starts: channels that can be opened, and texts without mistakes. */
-import type { Config } from '../config.ts'
 import type { PreparedAlerts } from './alerts.ts'
+import type { AlertingConfig, ChannelConfig } from './alerts-config.ts'
 import { openChannels } from './open-channels.ts'
 import { loadTexts } from './texts.ts'
 
@@ -9,7 +9,11 @@ export async function prepareAlerts({
   gateway,
   channels: configs,
   alerting,
-}: Pick<Config, 'gateway' | 'channels' | 'alerting'>): Promise<PreparedAlerts> {
+}: {
+  readonly gateway: string
+  readonly channels: readonly ChannelConfig[]
+  readonly alerting: AlertingConfig
+}): Promise<PreparedAlerts> {
   const { textDirectory, zone, contact, escalation, silences } = alerting
   const texts = await loadTexts(
     textDirectory,

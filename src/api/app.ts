@@ -3,8 +3,6 @@ import type { IncomingMessage } from 'node:http'
 import { type FastifyBaseLogger, type FastifyReply, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { ApiConfig } from '../config/api.ts'
-import { bundlePage } from '../dashboard/bundle.ts'
-import { dashboardRoutes } from '../dashboard/routes.ts'
 import type { AuditStore } from '../store/audit.ts'
 import type { AnswerStore } from '../store/idempotency.ts'
 import type { TokenStore } from '../store/tokens.ts'
@@ -51,10 +49,12 @@ export interface Needs {
   readonly audit: AuditStore
   readonly answers: AnswerStore
   readonly config: ApiConfig
+  /** What is shown to browsers. */
+  readonly addPage: (app: Api) => Promise<void>
 }
 
 export async function createApp(context: Context, needs: Needs, logger: Logger): Promise<Api> {
-  const { tokens, audit, answers, config } = needs
+  const { tokens, audit, answers, config, addPage } = needs
   const app: Api = fastify({
     bodyLimit: BODY_LIMIT,
     // A mistyped field must be an error, not something that is quietly mended or dropped.
@@ -128,6 +128,6 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   })
   await addRoutes(app, tokenRoutes, tokens)
   await addRoutes(app, auditRoutes, audit)
-  await addRoutes(app, dashboardRoutes, bundlePage)
+  await addPage(app)
   return app
 }

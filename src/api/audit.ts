@@ -1,7 +1,7 @@
 /** `/v1/audit`: who changed what, and who was refused; and how that comes to be known. */
 import type { Logger } from 'pino'
 import { Type } from 'typebox'
-import { ROLES } from '../control/caller.ts'
+import { ROLES } from '../caller.ts'
 import type { AuditStore } from '../store/audit.ts'
 import { isReading } from './change-hooks.ts'
 import { limitOf, numberCursor, PageQuery, page } from './page.ts'

@@ -1,7 +1,6 @@
 /** What the routes are given to work with. */
 
 import type { Alerts } from '../alerts/alerts.ts'
-import type { PoliciesConfig } from '../config/policies.ts'
 import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
@@ -11,6 +10,7 @@ import type { PolicyRepository } from '../control/policy-repository.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { Reporter } from '../control/report.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
+import type { PoliciesConfig } from '../history/policies-config.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { IncidentStore } from '../store/incidents.ts'

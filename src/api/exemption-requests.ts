@@ -1,6 +1,6 @@
 /** `/v1/exemption-requests`: who asks for an exemption, and what becomes of it. */
 import { type TSchema, Type } from 'typebox'
-import type { Caller } from '../control/caller.ts'
+import type { Caller } from '../caller.ts'
 import { completeDocument, DocumentError } from '../control/document-change.ts'
 import {
   type ExemptionRequest,

@@ -5,7 +5,7 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import { connect, type Server as NetServer, type Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import { type ApiConfig, isLoopback, type Listen, type TlsConfig } from '../config/api.ts'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { runProcess } from '../kernel/process.ts'
 import { forget, mark, type Origin } from './access/origin.ts'
 import { answerMalformed } from './malformed.ts'

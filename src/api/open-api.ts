@@ -1,13 +1,13 @@
 /** The API with all that it needs of its own: what it remembers, who may use it, and its sockets. */
 import type { Logger } from 'pino'
 import { type ApiConfig, isLoopback, type Listen } from '../config/api.ts'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { openApiDatabase } from '../store/api-database.ts'
 import { AuditStore } from '../store/audit.ts'
 import { AnswerStore } from '../store/idempotency.ts'
 import { TokenStore } from '../store/tokens.ts'
 import { roleOfPlace } from './access/authenticate.ts'
-import { createApp } from './app.ts'
+import { createApp, type Needs } from './app.ts'
 import type { Context } from './context.ts'
 import { listen } from './listen.ts'
 
@@ -17,8 +17,7 @@ export interface OpenApi {
   stop(): Promise<void>
 }
 
-export interface ApiOptions {
-  readonly config: ApiConfig
+export interface ApiOptions extends Pick<Needs, 'config' | 'addPage'> {
   readonly addresses: readonly Listen[]
   readonly stateDirectory: string
   /** Milliseconds for which the past is remembered. */
@@ -33,12 +32,12 @@ const PRUNE_INTERVAL = 3_600_000
 /** Listens, and answers as soon as the context is ready. @throws ConfigError when it cannot as configured */
 export async function openApi(
   context: Context,
-  { config, addresses, stateDirectory, retain, log }: ApiOptions,
+  { config, addPage, addresses, stateDirectory, retain, log }: ApiOptions,
 ): Promise<OpenApi> {
   const database = open(stateDirectory)
   const tokens = new TokenStore(database)
   const audit = new AuditStore(database)
-  const needs = { tokens, audit, answers: new AnswerStore(database), config }
+  const needs = { tokens, audit, answers: new AnswerStore(database), config, addPage }
   try {
     mustKnowSomebody(config, tokens.everMade)
     const app = await createApp(context, needs, log)

@@ -12,7 +12,7 @@ import type {
   RawServerDefault,
 } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
-import type { Role } from '../control/caller.ts'
+import type { Role } from '../caller.ts'
 import type { ProblemCode } from './problem.ts'
 
 /** The least role that a route asks for; `any`: whatever role somebody has; `public`: whoever can connect. */

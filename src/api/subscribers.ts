@@ -1,8 +1,8 @@
 /** Who was behind an address, as the answers of several routes have it. */
 
-import { SUBSCRIBER_SOURCES } from '../config/subscribers.ts'
 import { parseAddress } from '../policy/prefix.ts'
 import type { RecentAttempt } from '../store/attempts-query.ts'
+import { SUBSCRIBER_SOURCES } from '../subscribers/subscriber-source.ts'
 import type { Subscribers } from '../subscribers/subscribers.ts'
 import { Count, Name, nullable, object, oneOf, Text, Time } from './schemas.ts'
 

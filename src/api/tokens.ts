@@ -1,6 +1,6 @@
 /** `/v1/tokens`: who may use the API, made and revoked while it runs. */
 import { Type } from 'typebox'
-import { ROLES } from '../control/caller.ts'
+import { ROLES } from '../caller.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { isInForce, type Token, type TokenStore } from '../store/tokens.ts'
 import { limitOf, numberCursor, PageQuery, page } from './page.ts'

@@ -1,6 +1,6 @@
 /** `egress25 completion bash|zsh`: what the shell offers, from the command's own tree of subcommands and options. */
 import type { Command } from 'commander'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { EXIT, type Exit, print } from './outcome.ts'
 
 const SHELLS = ['bash', 'zsh'] as const

@@ -1,6 +1,6 @@
 /** `egress25 exempt request|requests|approve|refuse|withdraw`: exemptions that one asks for, and another decides on. */
 
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { ask, askForAll, type Common } from './ask.ts'
 import { type AddOptions, exemptionFields, noDuration, soundExemption } from './exempt.ts'

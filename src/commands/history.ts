@@ -1,5 +1,5 @@
 /** `egress25 history`: who changed what, when and why, and the way back. */
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { type Answered, ask, type Common, query, reasonHeader } from './ask.ts'
 import { EXIT, type Exit, print, printJson } from './outcome.ts'
 import { ago, type Column, coloured, printRows, visible, wantsJson } from './table.ts'

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config-error.ts'
 import { policyJsonSchema } from '../policy/json-schema.ts'
 import { ROOT } from '../root.ts'
 import { VERSION } from '../version.ts'

@@ -1,6 +1,6 @@
 /** `alert_texts`, `alert_silences` and `alert_escalation`: what holds for all channels. */
 import { type Static, Type } from 'typebox'
-import type { Escalation } from '../alerts/severity.ts'
+import type { AlertingConfig } from '../alerts/alerts-config.ts'
 import type { Silence } from '../alerts/silence.ts'
 import { INCIDENT_KINDS, type IncidentKind } from '../detect/incident.ts'
 import { parseDuration, parseTimestamp } from '../policy/formats.ts'
@@ -39,16 +39,6 @@ export const ALERTING_SECTIONS = {
 }
 
 const Sections = Type.Object(ALERTING_SECTIONS)
-
-export interface AlertingConfig {
-  /** Where the operator's own texts are; null: the shipped ones hold. */
-  readonly textDirectory: string | null
-  /** IANA name. */
-  readonly zone: string
-  readonly contact: string | null
-  readonly escalation: Escalation
-  readonly silences: readonly Silence[]
-}
 
 export function buildAlerting({
   alert_texts: texts = {},

@@ -1,5 +1,6 @@
 /** `alerts`: the channels, each with the fields of its type and those that all of them have. */
 import { type Static, type TSchema, Type } from 'typebox'
+import type { ChannelConfig } from '../alerts/alerts-config.ts'
 import { CHANNEL_TYPES } from '../alerts/channel-types.ts'
 import type { Handling, Routing } from '../alerts/handling.ts'
 import { SEVERITIES, type Severity, TOPICS, type Topic } from '../alerts/message.ts'
@@ -9,16 +10,6 @@ import { INCIDENT_KINDS, type IncidentKind } from '../detect/incident.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { type Fault, parseDuration, parseRate, quote } from '../policy/formats.ts'
 import { parsePrefix } from '../policy/prefix.ts'
-
-/** A channel as it is configured. */
-export interface ChannelConfig {
-  readonly name: string
-  readonly type: string
-  readonly routing: Routing
-  readonly handling: Handling
-  /** What only its type knows. */
-  readonly fields: Readonly<Record<string, unknown>>
-}
 
 const list = (items: TSchema) => Type.Optional(Type.Array(items, { maxItems: 1_000 }))
 const text = (format: string, maxLength = 50) => Type.String({ format, minLength: 1, maxLength })

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { type Static, Type } from 'typebox'
-import { ROLES, type Role } from '../control/caller.ts'
+import { ROLES, type Role } from '../caller.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { type Fault, quote } from '../policy/formats.ts'
 

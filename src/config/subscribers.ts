@@ -1,8 +1,7 @@
 /** The section `subscribers:`: what names the machine behind an address. */
 import { type Static, Type } from 'typebox'
 import type { Problem } from '../policy/diagnostic.ts'
-
-export const SUBSCRIBER_SOURCES = ['kea', 'isc-dhcp', 'dnsmasq', 'csv', 'radius', 'neighbours'] as const
+import { SUBSCRIBER_SOURCES, type SubscriberSource } from '../subscribers/subscriber-source.ts'
 
 export const SubscribersSchema = Type.Array(
   Type.Object(
@@ -17,14 +16,6 @@ export const SubscribersSchema = Type.Array(
 )
 
 type Written = Static<typeof SubscribersSchema>
-
-export type SubscriberSource =
-  | { readonly name: string; readonly type: 'neighbours' }
-  | {
-      readonly name: string
-      readonly type: 'kea' | 'isc-dhcp' | 'dnsmasq' | 'csv' | 'radius'
-      readonly file: string
-    }
 
 /** What the schema cannot say. */
 export function subscriberProblems(written: Written): Problem[] {

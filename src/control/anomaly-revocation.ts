@@ -1,7 +1,8 @@
 /** Takes back the exemptions of a host that turns out to be infected, where the operator wants that. */
+
+import { SERVICE } from '../caller.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import type { DueRevocation, DueRevocations } from '../store/due-revocations.ts'
-import { SERVICE } from './caller.ts'
 import type { Controller } from './controller.ts'
 import { findDocument } from './document-change.ts'
 import { exemptionsOf, isGrave } from './infected-hosts.ts'

@@ -1,5 +1,5 @@
 /** What remembers changes of the policy directory, as the controller sees it: the history, where there is one. */
-import type { Caller } from './caller.ts'
+import type { Caller } from '../caller.ts'
 import type { FileChange } from './document-change.ts'
 
 /** A change that is about to be made. */

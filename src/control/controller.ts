@@ -2,13 +2,14 @@
  * The one way by which a change reaches the kernel: read, check, test, compile, apply, and only then keep. Changes
  * wait for each other; readers see the model that is in force.
  */
+
+import { type Caller, SERVICE } from '../caller.ts'
 import { digestOf } from '../compile/nft/digest.ts'
 import type { Applied, Enforcer } from '../kernel/enforcer.ts'
 import { documentChanges } from '../plan/document-changes.ts'
 import { type Compiled, makePlan, NOTHING, type Plan } from '../plan/plan.ts'
 import { DirectoryError } from '../policy/files.ts'
 import type { Document, Kind } from '../policy/schema.ts'
-import { type Caller, SERVICE } from './caller.ts'
 import type { Change, How, MakeChange } from './change.ts'
 import type { ChangeKeeper } from './change-keeper.ts'
 import { Changes, type Rules } from './changes.ts'

@@ -1,12 +1,12 @@
 /** The workflow of exemptions, put together. */
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
+import type { Caller } from '../caller.ts'
 import type { ExemptionsConfig } from '../config/exemptions.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { DueRevocations } from '../store/due-revocations.ts'
 import { ExemptionRequestStore } from '../store/exemption-requests.ts'
 import { AnomalyRevocation } from './anomaly-revocation.ts'
-import type { Caller } from './caller.ts'
 import type { Controller, InForce } from './controller.ts'
 import { ExemptionRequests } from './exemption-requests.ts'
 import type { News } from './news.ts'

@@ -1,11 +1,12 @@
 /** The policy directory as a git work tree, while the service runs: what watches it, pulls it, and says how it is. */
-import type { PoliciesConfig } from '../config/policies.ts'
+
+import { type Caller, SERVICE } from '../caller.ts'
 import type { History } from '../history/history.ts'
 import { NoHistoryError } from '../history/history-error.ts'
 import type { Journal } from '../history/journal.ts'
 import type { OpenedHistory } from '../history/open-history.ts'
+import type { PoliciesConfig } from '../history/policies-config.ts'
 import { Sync } from '../history/sync.ts'
-import { type Caller, SERVICE } from './caller.ts'
 import type { Controller } from './controller.ts'
 import type { News } from './news.ts'
 import { WorkTreeWatch } from './work-tree-watch.ts'

@@ -1,5 +1,5 @@
 /** One change of the policy directory, as it becomes one commit. Pure. */
-import type { Caller } from '../control/caller.ts'
+import type { Caller } from '../caller.ts'
 
 export interface Signature {
   readonly name: string

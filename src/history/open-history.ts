@@ -1,11 +1,12 @@
 /** The history of the policy directory, put together: nothing where it has none, and why. */
-import type { PoliciesConfig } from '../config/policies.ts'
+
 import type { ProcessRunner } from '../kernel/process.ts'
 import type { ChangeRecord, Signature } from './change-record.ts'
 import { Git } from './git.ts'
 import { History } from './history.ts'
 import { GitError } from './history-error.ts'
 import type { Journal } from './journal.ts'
+import type { PoliciesConfig } from './policies-config.ts'
 import { reconcile } from './reconcile.ts'
 import { Recorder } from './recorder.ts'
 import { Remote } from './remote.ts'

@@ -1,7 +1,8 @@
 /** The repository that policies are pulled from, and pushed back to: only what goes over the network. */
-import type { RemoteConfig } from '../config/policies.ts'
+
 import type { Git, RunOptions } from './git.ts'
 import { GitError } from './history-error.ts'
+import type { RemoteConfig } from './policies-config.ts'
 
 /** Milliseconds for what goes over the network. */
 const NETWORK_TIMEOUT = 120_000

@@ -3,8 +3,8 @@
  * OpenPGP key of a file of keys. X.509 is not looked at.
  */
 import { access, constants } from 'node:fs/promises'
-import type { RemoteConfig } from '../config/policies.ts'
 import { type Keyring, SignersError, withKeyring } from './openpgp-keys.ts'
+import type { RemoteConfig } from './policies-config.ts'
 import { type Repository, records } from './repository.ts'
 
 /** Whose signatures count: files, at least one of them. */

@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Caller } from '../control/caller.ts'
+import type { Caller } from '../caller.ts'
 import type { Remembered } from '../control/change-keeper.ts'
 import type { Controller } from '../control/controller.ts'
 import type { FileChange } from '../control/document-change.ts'

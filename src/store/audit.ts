@@ -1,6 +1,6 @@
 /** Who changed what, and who was refused: the latest of it, to be asked for. All of it is in the log. */
 import type { DatabaseSync } from 'node:sqlite'
-import type { Role } from '../control/caller.ts'
+import type { Role } from '../caller.ts'
 import { inTransaction } from './database.ts'
 
 export interface AuditRecord {

@@ -1,7 +1,7 @@
 /** Tokens of the API: what is stored of one is enough to recognise it, and not enough to use it. */
 import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
-import type { Role } from '../control/caller.ts'
+import type { Role } from '../caller.ts'
 
 /** Times are milliseconds since the epoch. */
 export interface Token {

@@ -1,5 +1,5 @@
 /** Sources as the configuration names them. */
-import type { SubscriberSource } from '../config/subscribers.ts'
+
 import type { ProcessRunner } from '../kernel/process.ts'
 import { csvParser } from './csv.ts'
 import { dnsmasqParser } from './dnsmasq.ts'
@@ -11,6 +11,7 @@ import { neighbourReader } from './neighbours.ts'
 import { radiusParser } from './radius.ts'
 import { snapshotReader } from './snapshot-reader.ts'
 import { type Reader, Source, type SourceOptions } from './source.ts'
+import type { SubscriberSource } from './subscriber-source.ts'
 import { Subscribers } from './subscribers.ts'
 
 export interface OpenSubscribersOptions

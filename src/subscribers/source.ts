@@ -1,8 +1,8 @@
 /** One entry of `subscribers:`: what it knows, and how it is kept up to date. */
 import { setImmediate } from 'node:timers/promises'
-import type { SubscriberSource } from '../config/subscribers.ts'
 import type { Prefix } from '../policy/prefix.ts'
 import { type Holding, Holdings } from './holdings.ts'
+import type { SubscriberSource } from './subscriber-source.ts'
 
 /** Reads what there is to read into holdings. */
 export interface Reader {

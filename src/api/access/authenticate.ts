@@ -1,7 +1,7 @@
 /** Every request is somebody's before anything of it is read: by a token, a certificate, or where it came from. */
 import type { IncomingMessage } from 'node:http'
+import type { Role } from '../../caller.ts'
 import { type ApiConfig, isLoopback } from '../../config/api.ts'
-import type { Role } from '../../control/caller.ts'
 import { isInForce, type Token, type TokenStore } from '../../store/tokens.ts'
 import { hostOf } from '../host.ts'
 import { ApiError } from '../problem.ts'

@@ -1,8 +1,8 @@
 /** Lets a request in when its caller may use the route: who is that, may they, and not too often. */
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Caller } from '../../caller.ts'
 import type { ApiConfig } from '../../config/api.ts'
-import type { Caller } from '../../control/caller.ts'
 import { formatPrefix, parseAddress, truncate } from '../../policy/prefix.ts'
 import { ApiError } from '../problem.ts'
 import type { Api } from '../route.ts'

@@ -1,5 +1,5 @@
 /** Which role may use what another role may. */
-import type { Role } from '../../control/caller.ts'
+import type { Role } from '../../caller.ts'
 import type { Access } from '../route.ts'
 
 /** Requesters ask for exemptions and see their own requests; viewers see all, and ask for nothing. */
