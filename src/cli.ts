@@ -236,6 +236,13 @@ function exitFor(error: unknown): Exit {
   return EXIT.usage
 }
 
+// Whoever reads only the beginning, such as head(1), has seen enough; what the command does goes on to its end.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+}
+
 try {
   await program.parseAsync()
 } catch (error) {

@@ -59,7 +59,7 @@ const TIMEOUT = 310_000
 /**
  * Asks the service, at its socket first. Another one, with `EGRESS25_URL`; `EGRESS25_TOKEN_FILE` names the file with the
  * token, and `EGRESS25_CA_FILE` one with the authorities to trust.
- * @throws UnreachableError when no address answers, ConfigError when the environment is not as it should be
+ * @throws UnreachableError when no address answers as egress25 does, ConfigError when the environment is not as it should be
  */
 export async function callService(
   listen: readonly Listen[],
@@ -79,7 +79,20 @@ export async function callService(
   let text = ''
   for await (const chunk of response) text += chunk
   const { statusCode = 0, headers: answered } = response
-  return { status: statusCode, body: text === '' ? null : JSON.parse(text), etag: answered.etag ?? null }
+  return { status: statusCode, body: bodyOf(response, text), etag: answered.etag ?? null }
+}
+
+/** @throws UnreachableError when it is no JSON: a proxy, or another program at our port, is no service */
+function bodyOf({ statusCode, headers }: IncomingMessage, text: string): unknown {
+  if (text === '') return null
+  try {
+    return JSON.parse(text)
+  } catch {
+    const what = `${statusCode}, ${headers['content-type'] ?? 'of no type'}`
+    throw new UnreachableError(
+      `what answers is not egress25 (${what}): another program at its address, or a proxy?`,
+    )
+  }
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The only module of the policy layer that touches the disk. */
 import { type BigIntStats, constants, type Dirent } from 'node:fs'
 import { open, readdir, realpath, stat } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join, posix, sep } from 'node:path'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
 import { findUnseen } from './unseen.ts'
@@ -71,7 +72,7 @@ export async function readYamlFiles<T>(
   take: Take<T>,
   { overlay = NO_OVERLAY, memory }: { overlay?: Overlay | undefined; memory?: FileMemory<T> | undefined },
 ): Promise<{ files: T[]; diagnostics: Diagnostic[] }> {
-  const unreadable = (error: unknown) => {
+  const unreadable = (error: unknown): never => {
     throw new DirectoryError(`cannot read the policy directory ${directory}: ${reasonOf(error)}`)
   }
   const root = await realpath(directory).catch(unreadable)
@@ -79,7 +80,7 @@ export async function readYamlFiles<T>(
   if (!info.isDirectory()) throw new DirectoryError(`${directory} is not a directory`)
   const diagnostics: Diagnostic[] = []
   const found: Found[] = []
-  if (!(await findYaml(root, '', 0, found, diagnostics))) return { files: [], diagnostics }
+  if (!(await findYaml(root, '', 0, found, diagnostics).catch(unreadable))) return { files: [], diagnostics }
   const isLink = new Map(found.map((one) => [one.path, one.isLink]))
   const planned = [...overlay.keys()].filter(isYaml)
   const wanted = [...new Set([...isLink.keys(), ...planned])]
@@ -177,7 +178,7 @@ function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
   return [dev, ino, size, mtimeNs, ctimeNs].join(' ')
 }
 
-/** False: there are too many, which is said; the rest was not looked for. */
+/** False: there are too many, which is said; the rest was not looked for. @throws Error when the root cannot be read */
 async function findYaml(
   root: string,
   folder: string,
@@ -193,6 +194,7 @@ async function findYaml(
   try {
     entries = await readdir(join(root, folder), { withFileTypes: true })
   } catch (error) {
+    if (folder === '') throw error
     diagnostics.push(at(folder, 'unreadable-file', `the folder cannot be read: ${reasonOf(error)}`))
     return true
   }
@@ -223,8 +225,18 @@ function isUnspeakable(path: string): boolean {
 
 /** Without the path, which the system's sentence repeats after the reason, as absolute as it has become on the way. */
 function reasonOf(error: unknown): string {
-  const { message } = error as Error
-  return message.split(', ')[0] ?? message
+  const { message, code } = error as NodeJS.ErrnoException
+  const reason = message.split(', ')[0] ?? message
+  // Whoever asks the service to read may well be allowed to.
+  return code === 'EACCES' ? `${reason} to ${ourName()}` : reason
+}
+
+function ourName(): string {
+  try {
+    return `the user ${userInfo().username}`
+  } catch {
+    return `the user with the number ${process.geteuid?.()}`
+  }
 }
 
 function fault(path: string, code: DiagnosticCode, message: string): { diagnostic: Diagnostic } {

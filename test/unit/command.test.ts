@@ -1,5 +1,7 @@
 /** The command as a user meets it without root and without the service, and its configuration. */
+import { spawn } from 'node:child_process'
 import { chmod, cp, mkdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
@@ -10,7 +12,7 @@ import type { Incident } from '../../src/detect/incident.ts'
 import { stageFile, writeFileAtomically } from '../../src/kernel/atomic-file.ts'
 import { inTransaction, openDatabase } from '../../src/store/database.ts'
 import { IncidentStore } from '../../src/store/incidents.ts'
-import { directory, egress25, run } from './support.ts'
+import { COMMAND, directory, egress25, freePort, run } from './support.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const REVIEW = join(ROOT, 'scripts/review')
@@ -230,6 +232,25 @@ t.test('usage and surroundings', { jobs: 2 }, async (t) => {
     const { code, err } = await egress25(['-c', join(root, 'c.yaml'), 'status'])
     t.equal(code, 4)
     t.equal(err.split('/nonexistent/api.sock').length, 2, `it is named once: ${err}`)
+  })
+  t.test('what answers is another program', async (t) => {
+    const port = await freePort()
+    const server = createServer((_, response) => {
+      response.writeHead(404, { 'content-type': 'text/html' }).end('<!DOCTYPE html>')
+    }).listen(port, '127.0.0.1')
+    t.teardown(() => server.close())
+    const root = await directory(t, { 'c.yaml': `api: { listen: ["127.0.0.1:${port}"] }\n` })
+    const { code, err } = await egress25(['-c', join(root, 'c.yaml'), 'status'])
+    t.equal(code, 4)
+    t.match(err, /^egress25: .*text\/html.*\n$/, 'one line')
+  })
+  t.test('nobody reads what is printed', async (t) => {
+    const child = spawn(COMMAND, ['schema'], { stdio: ['ignore', 'pipe', 'pipe'] })
+    child.stdout.destroy()
+    let err = ''
+    child.stderr.on('data', (chunk) => (err += chunk))
+    const code = await new Promise((resolve) => child.once('close', resolve))
+    t.same([code, err], [0, ''])
   })
   t.test('wrong arguments of an exemption are named, and nothing is asked', async (t) => {
     const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })

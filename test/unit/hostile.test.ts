@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -346,10 +346,17 @@ t.test('files that are none', async (t) => {
     if (isRoot) process.seteuid?.(65_534)
     try {
       t.same(await codes(t, closed, 'closed'), ['unreadable-file'])
-      t.equal((await loadPolicies(closed, { now: 0 })).diagnostics.length, 2)
+      const { diagnostics } = await loadPolicies(closed, { now: 0 })
+      t.equal(diagnostics.length, 2)
+      for (const { message } of diagnostics) t.match(message, `to the user ${userInfo().username}`)
+      if (isRoot) process.seteuid?.(0)
+      chmodSync(closed, 0)
+      if (isRoot) process.seteuid?.(65_534)
+      await t.rejects(loadPolicies(closed, { now: 0 }), { message: /the policy directory/ })
     } finally {
       if (isRoot) process.seteuid?.(0)
     }
+    chmodSync(closed, 0o755)
     for (const name of ['folder', 'a.yaml']) chmodSync(join(closed, name), 0o700)
     await t.rejects(loadPolicies(join(closed, 'a.yaml'), { now: 0 }), {
       name: 'Error',

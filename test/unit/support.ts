@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Test } from 'tap'
 
-const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
+export const COMMAND = new URL('../../scripts/egress25', import.meta.url).pathname
 
 /** Writes the files into a directory that goes with the test. */
 export async function directory(
