@@ -1,6 +1,5 @@
 /** `egress25 serve`: puts the parts together, and takes them apart again. The rules stay when it stops. */
 import { join } from 'node:path'
-import { pino } from 'pino'
 import { Alerts } from './alerts/alerts.ts'
 import { alertsLog } from './alerts/log.ts'
 import { networkOf } from './alerts/network-of.ts'
@@ -43,7 +42,9 @@ import { runByShells } from './kernel/resident-shell.ts'
 import { findUserIds } from './kernel/users.ts'
 import { notifySystemd } from './notify.ts'
 import { applyAtStart, reapply } from './service/apply-policies.ts'
+import { openLog } from './service/log.ts'
 import { openState } from './service/state.ts'
+import { StorageWatch } from './service/storage-watch.ts'
 import { startUpkeep } from './service/upkeep.ts'
 import { AttemptLog } from './store/attempts.ts'
 import { BaselineStore } from './store/baselines.ts'
@@ -64,7 +65,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
   const config = await readConfig(configFile)
   const preparedAlerts = await prepareAlerts(config)
   const { database, relaxed } = await openState(config)
-  const log = pino({ name: 'egress25', base: { gateway: config.gateway } })
+  const { log, output } = openLog(config.gateway)
 
   const run = runByShells()
   const incidents = new IncidentStore(database)
@@ -224,8 +225,11 @@ export async function serve(configFile: string | null): Promise<Exit> {
     webhookSecret,
     news,
   })
+  const { stateDirectory } = config
+  const storage = new StorageWatch({ stateDirectory, log: output, onChanged: () => void preflight.look() })
+  const machine = new Preflight(machineFiles(), run)
   const preflight = new PreflightWatch({
-    preflight: new Preflight(machineFiles(), run),
+    preflight: { look: async (situation) => [...storage.findings, ...(await machine.look(situation))] },
     gateway: config.compile,
     inForce: () => controller.inForce,
     onAppeared: (finding) => news.preflightAppeared(finding),
@@ -303,6 +307,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     await generation.stop()
     await evidenceWatch.stop()
     await subscribers.stop()
+    storage.stop()
     preflight.stop()
     lapses.stop()
     await api.stop()
@@ -323,6 +328,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     throw error
   }
   repository.start()
+  storage.start()
   preflight.start()
   evidenceWatch.start()
   lapses.start()

@@ -153,6 +153,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
         },
       )
       if (plan !== null) return { dry_run: true as const, plan: planBody(plan) }
+      await history.recorder.settle()
       const { revisions } = await history.list(null, 1, null)
       const [made] = revisions
       if (made === undefined) throw new ApiError('history-failed', 'the history is empty')

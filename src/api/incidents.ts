@@ -173,6 +173,8 @@ export const incidentRoutes: Routes<Needs> = (app, { incidents, monitor, onIncid
       },
       ({ params }) => {
         const incident = find(params.id)
+        // Where nothing can be written, nothing is decided: it would be forgotten at the next start.
+        if (incident.state === 'open') incidents.save(incident)
         const event = decide(incident.id)
         if (event === null) return body(incident)
         onIncident(event)

@@ -58,6 +58,7 @@ const CHANGING: readonly ProblemCode[] = [
   'unsupported-media-type',
   'idempotency-key-reused',
   'request-in-progress',
+  'state-unwritable',
 ]
 
 /** Every problem that a route can answer with. */

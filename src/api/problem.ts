@@ -43,6 +43,7 @@ export const PROBLEMS = {
   'kernel-refused': [503, 'The kernel did not take the change'],
   unguarded: [503, 'The change cannot be guarded, and was not made'],
   'policies-unwritable': [503, 'The policy directory cannot be written'],
+  'state-unwritable': [503, 'The state directory cannot be written'],
   'half-made': [503, 'Files and rules differ: the change is made in part'],
   'policies-unreadable': [503, 'The policy directory cannot be read'],
   'history-failed': [503, 'The history of the policies cannot be read or written'],

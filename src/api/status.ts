@@ -89,7 +89,7 @@ export const StatusSchema = object(
 const ReadySchema = object({ ready: Type.Boolean(), reasons: Type.Array(Text) }, { title: 'Ready' })
 
 export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (app, context) => {
-  const { controller, monitor, metrics, kept } = context
+  const { controller, monitor, metrics, preflight, kept } = context
 
   app.get(
     '/v1/status',
@@ -134,10 +134,12 @@ export const statusRoutes: Routes<Context & { readonly kept: KeptAnswers }> = (a
     },
     async (_, reply) => {
       const { inSync, listening } = monitor.status()
+      const canKeep = !preflight.findings.some(({ code }) => code === 'state-unwritable')
       const reasons = [
         ...(controller.inForce === null ? ['no policies are in force'] : []),
         ...(inSync === true ? [] : ['the kernel does not hold the ruleset']),
         ...(listening ? [] : ['the event source is dead']),
+        ...(canKeep ? [] : ['the state directory cannot be written']),
       ]
       return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons })
     },

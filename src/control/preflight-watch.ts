@@ -25,6 +25,7 @@ export class PreflightWatch {
   #findings: readonly Finding[] = []
   #timer: NodeJS.Timeout | null = null
   #stopped = false
+  #turn: Promise<void> = Promise.resolve()
 
   constructor(options: PreflightWatchOptions) {
     this.#options = options
@@ -47,7 +48,13 @@ export class PreflightWatch {
     if (this.#timer !== null) clearTimeout(this.#timer)
   }
 
-  async look(): Promise<void> {
+  /** One after the other. */
+  look(): Promise<void> {
+    this.#turn = this.#turn.then(() => this.#lookNow())
+    return this.#turn
+  }
+
+  async #lookNow(): Promise<void> {
     const { preflight, onAppeared, onGone, onLooked } = this.#options
     const before = this.#findings
     const found = await preflight.look(this.#situation())

@@ -72,9 +72,9 @@ export class History implements ChangeKeeper {
     return this.recorder.together(work)
   }
 
-  /** The latest first, with all that was acknowledged. @throws GitError */
+  /** The latest first, with all that was acknowledged and can be committed at present. @throws GitError */
   async list(from: RevisionPage['next'], limit: number, path: string | null): Promise<RevisionPage> {
-    await this.recorder.settle()
+    await this.#settleIfPossible()
     const head = from?.head ?? (await this.repository.head()).commit
     if (head === null) return { revisions: [], next: null }
     const skip = from?.skip ?? 0
@@ -85,7 +85,7 @@ export class History implements ChangeKeeper {
 
   /** @throws NoRevisionError or GitError */
   async show(revision: string): Promise<RevisionDetail> {
-    await this.recorder.settle()
+    await this.#settleIfPossible()
     const { repository } = this
     const id = await repository.resolve(revision)
     const [found] = await listRevisions(repository, { from: id, skip: 0, limit: 1, path: null })
@@ -101,6 +101,11 @@ export class History implements ChangeKeeper {
       documents: await documentsOf(repository, differences),
       patch: await patchOf(repository, parent ?? (await repository.emptyTree()), id),
     }
+  }
+
+  /** What cannot be committed waits, and the status says so: the rest can be read all the same. */
+  async #settleIfPossible(): Promise<void> {
+    await this.recorder.settle().catch(() => {})
   }
 
   /**

@@ -22,6 +22,8 @@ export const PREFLIGHT_CODES = [
   'nft-too-old',
   'nft-unusable',
   'conntrack-missing',
+  'state-unwritable',
+  'log-unwritable',
 ] as const
 
 export type PreflightCode = (typeof PREFLIGHT_CODES)[number]

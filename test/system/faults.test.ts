@@ -2,7 +2,7 @@
  * What may go wrong while the rules change, with the real kernel: nft misbehaves, the disk is full or read-only, others
  * change them, too. The old rules hold, what is wrong is said in one line, and what comes after it is as it should be.
  */
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -252,6 +252,85 @@ t.test('the disk is full, or read-only', async (t) => {
     t.ok(before.length > 0 && (await stat(policies)).isDirectory())
   })
 })
+
+t.test(
+  'nothing can be kept: what is refused says why, what is there can be read, and nothing must be restarted',
+  async (t) => {
+    const g = await gateway(t)
+    const state = join(g.directory, 'state')
+    await mkdir(state)
+    const mounted = await runProcess(['mount', '-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', state], {
+      timeout: 60_000,
+    })
+    t.equal(mounted.code, 0, mounted.stderr)
+    t.teardown(() => runProcess(['umount', '--lazy', state], { timeout: 60_000 }))
+    const config = JSON.parse(await readFile(g.config, 'utf8'))
+    const policies = { ...config.policies, history: 'init' }
+    const api = { ...config.api, loopback_role: 'admin' }
+    await writeFile(g.config, JSON.stringify({ ...config, policies, api }))
+    // And nobody takes the log.
+    await symlink('/dev/full', join(g.directory, 'log'))
+    const service = await g.start()
+    await g.client.connectAll(
+      Array.from({ length: 40 }, (_, i) => ({ from: '100.64.7.9', to: `203.0.113.${i}`, port: 25 })),
+      20,
+    )
+    const incident = await until('an incident', async () => {
+      const { items } = (await g.get('/v1/incidents?state=open')) as {
+        items: { id: string; source: string }[]
+      }
+      return items.find(({ source }) => source === '100.64.7.9')?.id
+    })
+    const changes = (round: string) =>
+      [
+        ['PUT', `/v1/exemptions/${round}`, { sources: ['100.68.3.1'] }],
+        ['DELETE', '/v1/exemptions/before', undefined],
+        ['POST', '/v1/exemption-requests', { sources: ['100.68.3.2'], reason: 'x', name: `${round}-asked` }],
+        ['POST', '/v1/tokens', { name: round, role: 'viewer' }],
+        ['POST', '/v1/silences', { for: '1h', reason: round, policies: ['residential'] }],
+        ['POST', `/v1/incidents/${incident}/acknowledge`, undefined],
+        ['POST', `/v1/incidents/${incident}/resolve`, undefined],
+      ] as const
+    const warnings = async () => {
+      const { preflight } = (await g.get('/v1/status')) as { preflight: { code: string }[] }
+      return preflight.map(({ code }) => code).filter((code) => code.endsWith('-unwritable'))
+    }
+    t.equal((await g.ask('PUT', '/v1/exemptions/before', { sources: ['100.68.3.3'] })).status, 201)
+    await until('its commit', async () => {
+      const { items } = (await g.get('/v1/history?limit=1')) as { items: { subject: string }[] }
+      return items[0]?.subject === 'exemption before: added'
+    })
+    await until('what is wrong with the log', async () => (await warnings()).includes('log-unwritable'))
+    await runProcess(['dd', 'if=/dev/zero', `of=${state}/filler`, 'bs=4k'], { timeout: 60_000 })
+    await runProcess(['dd', 'if=/dev/zero', `of=${state}/filler-of-crumbs`, 'bs=1'], { timeout: 60_000 })
+
+    for (const [method, path, body] of changes('full')) {
+      const { status, text } = await g.ask(method, path, body)
+      t.same([status, JSON.parse(text).code], [503, 'state-unwritable'], `${method} ${path}`)
+    }
+    await until('what is wrong', async () => (await warnings()).includes('state-unwritable'))
+    t.equal((await g.ask('GET', '/readyz')).status, 503)
+    for (const path of ['audit', 'history', 'tokens', 'silences', 'exemptions/before', 'sources', 'attempts'])
+      t.equal((await g.ask('GET', `/v1/${path}`)).status, 200, path)
+    t.match(await g.get(`/v1/incidents/${incident}`), { state: 'open', acknowledged: false })
+    t.same(await g.client.connectAll([BOT, { ...BOT, from: '100.68.3.1' }]), ['reset', 'reset'])
+    t.equal(await g.client.connect({ ...BOT, from: '100.68.3.3' }), 'connected', 'what was not revoked')
+
+    for (const name of ['filler', 'filler-of-crumbs']) await rm(join(state, name))
+    await until('readiness', async () => (await g.ask('GET', '/readyz')).status === 200)
+    for (const [method, path, body] of changes('room')) {
+      const { status, text } = await g.ask(method, path, body)
+      t.ok(status < 300, `${method} ${path}: ${text}`)
+    }
+    t.match(await g.get('/v1/history'), { items: [{}, {}, {}, {}] })
+    t.equal(await g.stop(service), 0)
+    await g.start()
+    t.match(await g.get(`/v1/incidents/${incident}`), { state: 'resolved', acknowledged: true })
+    t.match(await g.get('/v1/tokens'), { items: [{ name: 'room' }] })
+    t.equal((await g.ask('GET', '/v1/exemptions/before')).status, 404)
+    t.equal((await g.ask('GET', '/v1/exemptions/room')).status, 200)
+  },
+)
 
 t.test('two services with one state directory: the second is refused in one line', async (t) => {
   const g = await gateway(t)

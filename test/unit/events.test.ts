@@ -1,5 +1,6 @@
 /** The log of events: bounded, resumable, and the same for whoever reads it, fast or slow. */
 import { once } from 'node:events'
+import { closeSync, constants, openSync, readSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { mock } from 'node:test'
@@ -12,7 +13,8 @@ import { type Api, addRoutes, type TypeBoxProvider } from '../../src/api/route.t
 import { secureHeaders } from '../../src/api/security-headers.ts'
 import { type Cursor, type Event, EventLog } from '../../src/control/event-log.ts'
 import { LineBudget } from '../../src/control/line-budget.ts'
-import { directory } from './support.ts'
+import { openLog } from '../../src/service/log.ts'
+import { directory, run } from './support.ts'
 import './seed.ts'
 
 const START = Date.parse('2026-11-24T00:00:00Z')
@@ -117,6 +119,44 @@ t.test('a log takes so many lines a second, and knows how many it left out', asy
   t.equal(lines.takeLeftOut(), 1)
   t.equal(lines.takeLeftOut(), 0)
 })
+
+t.test(
+  'a log that cannot be written is in nobody\u2019s way, and says afterwards what it lost',
+  async (t) => {
+    const folder = await directory(t)
+    const path = join(folder, 'log')
+    t.equal((await run('mkfifo', [path])).code, 0)
+    const pipe = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+    t.teardown(() => closeSync(pipe))
+    const { log, output } = openLog('gw1', pipe)
+    t.equal(output.failure, null)
+    for (let line = 0; line < 3_000; line++) log.info({ line, filler: 'x'.repeat(1_000) }, 'a line')
+    t.match(output.failure, { code: 'EAGAIN' })
+    let text = ''
+    const take = () => {
+      const bytes = Buffer.alloc(65_536)
+      try {
+        for (;;) text += bytes.toString('utf8', 0, readSync(pipe, bytes))
+      } catch {
+        // All of it was taken.
+      }
+    }
+    while (!text.includes('are lost')) {
+      take()
+      log.info('one more')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    t.equal(output.failure, null)
+    const lines = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { line?: number; lines?: number })
+    const kept = lines.flatMap(({ line }) => line ?? [])
+    t.same(kept, [...kept.keys()], 'the first ones, in their order')
+    const lost = lines.reduce((sum, { lines: left = 0 }) => sum + left, 0)
+    t.ok(kept.length + lost >= 3_000 && lost > 0, `${kept.length} and ${lost}`)
+  },
+)
 
 t.test('who does not read is cut after some signs of life; who reads is not', async (t) => {
   const events = new EventLog({ now: Date.now })
