@@ -104,10 +104,8 @@ export async function serve(configFile: string | null): Promise<Exit> {
     findUserIds: (names) => findUserIds(names, run),
     now: Date.now,
     keeper: opened.history ?? undefined,
-    onApplied: (inForce, by) => {
-      news.applied(inForce, by)
-      exemptions.applied(inForce, by)
-    },
+    onApplied: (inForce, by) => news.applied(inForce, by),
+    onMade: (inForce, by, isWhole) => exemptions.made(inForce, by, isWhole),
     onBootFile: (error) => news.bootFile(error),
   })
   const alerts = new Alerts({

@@ -9,7 +9,6 @@ import {
   type RequestState,
   requesterOf,
   type Stage,
-  stateOf,
 } from '../control/exemption-request.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { type ExemptionDocument, ExemptionSchema } from '../policy/schema.ts'
@@ -88,8 +87,8 @@ const ListQuery = object({
 const CHANGING = [...CHANGE_PROBLEMS, 'file-exists'] as const
 
 export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expiring }) => {
-  const body = (request: ExemptionRequest) => {
-    const state = stateOf(request, Date.now(), expiring)
+  const body = (kept: ExemptionRequest) => {
+    const { request, state } = requests.shown(kept, expiring)
     const [asked, ...since] = request.events.map(({ event, time, by, reason, overrode }) => ({
       event,
       at: new Date(time).toISOString(),
@@ -159,7 +158,7 @@ export const exemptionRequestRoutes: Routes<Context> = (app, { requests, expirin
       while (found.length <= limit) {
         const some = requests.list({ stages, requester, limit: limit + 1, after })
         for (const request of some) {
-          if (state !== undefined && stateOf(request, Date.now(), expiring) !== state) continue
+          if (state !== undefined && requests.shown(request, expiring).state !== state) continue
           found.push({ number: request.number, body: body(request) })
         }
         after = some.at(-1)?.number ?? null
@@ -248,10 +247,10 @@ const STAGES: Readonly<Record<RequestState, readonly Stage[]>> = {
   requested: ['requested', 'approving'],
   refused: ['refused'],
   withdrawn: ['withdrawn'],
-  revoked: ['revoked'],
-  'in-force': ['approved'],
-  expiring: ['approved'],
-  expired: ['approved'],
+  revoked: ['revoked', 'revoking', 'approved'],
+  'in-force': ['approved', 'approving', 'revoking'],
+  expiring: ['approved', 'approving', 'revoking'],
+  expired: ['approved', 'approving', 'revoking', 'ended'],
 }
 
 /** A body that may be left out. */

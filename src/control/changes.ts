@@ -34,6 +34,8 @@ export interface Rules {
   mustNotSmuggle(compiled: Compiled): Promise<void>
   /** @throws KernelError */
   enforce(compiled: Compiled, by: Caller): Promise<unknown>
+  /** Files and rules are what they shall be. */
+  made(): void
   planOf(after: Compiled): Promise<Plan>
   /** What is in force is what the directory holds. */
   isWhole(): void
@@ -230,6 +232,7 @@ export class Changes {
       },
     })
     if (apart.size === 0) rules.isWhole()
+    rules.made()
     return faults
   }
 }

@@ -29,6 +29,11 @@ export interface ControllerOptions extends PolicyDirectoryOptions {
   /** Remembers changes, where something does. */
   readonly keeper?: ChangeKeeper | undefined
   readonly onApplied?: (inForce: InForce, by: Caller) => void
+  /**
+   * A change is made: in the kernel and in its files, and nobody's confirmation is waited for. `isWhole`: it is all that the
+   * directory says.
+   */
+  readonly onMade?: (inForce: InForce, by: Caller, isWhole: boolean) => void
   /** What is in force could not be kept for the next boot, or null: it is kept, and was not before. */
   readonly onBootFile?: (error: Error | null) => void
 }
@@ -46,6 +51,10 @@ export class Controller {
   readonly #policies: PolicyDirectory
   readonly #kept: KeptDocuments
   #inForce: InForce | null = null
+  /** By whom, and whether as the directory has it. */
+  #latest = { by: SERVICE, isWhole: false }
+  /** What `onMade` was told of last. */
+  #made: InForce | null = null
   /** What was in force before the change that waits. */
   #before: InForce | null = null
   /** A change was taken back, and nobody here knows what was before it. */
@@ -237,7 +246,8 @@ export class Controller {
       inTurn: (work) => this.#inTurn(work),
       mustBeSettled: () => this.#trial.mustBeSettled(),
       mustNotSmuggle: (compiled) => this.#mustNotSmuggle(compiled),
-      enforce: (compiled, by) => this.#enforce(compiled, by),
+      enforce: (compiled, by) => this.#enforce(compiled, by, false),
+      made: () => this.#tellOfMade(),
       planOf: (after) => this.#planOf(after),
       isWhole: () => {
         this.#refused = null
@@ -262,12 +272,12 @@ export class Controller {
     return makePlan(this.#inForce ?? NOTHING, after, now(), await triedSources(this.#inForce, enforcer))
   }
 
-  async #enforce(compiled: Compiled, by: Caller): Promise<InForce> {
+  async #enforce(compiled: Compiled, by: Caller, isWhole = true): Promise<InForce> {
     const holdAgain = await this.#trial.release()
     try {
       const applied = await this.#options.enforcer.apply(compiled.ruleset)
       this.#kept.keep(compiled.loaded)
-      return this.#nowInForce(compiled, applied, by)
+      return this.#nowInForce(compiled, applied, by, isWhole)
     } catch (error) {
       await holdAgain()
       throw error
@@ -282,12 +292,19 @@ export class Controller {
     return this.#nowInForce(compiled, await enforcer.applyUntilBoot(compiled.ruleset), SERVICE)
   }
 
-  #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied, by: Caller): InForce {
+  #nowInForce({ loaded, model, ruleset }: Compiled, applied: Applied, by: Caller, isWhole = true): InForce {
+    this.#latest = { by, isWhole }
     const before = this.#inForce?.applied.bootFileError ?? null
     this.#inForce = { loaded, model, ruleset, applied, time: this.#options.now() }
     this.#options.onApplied?.(this.#inForce, by)
     this.#tellOfBootFile(before, applied.bootFileError)
     return this.#inForce
+  }
+
+  #tellOfMade(): void {
+    if (this.#inForce === null || this.#inForce === this.#made || this.#trial.pending !== null) return
+    this.#made = this.#inForce
+    this.#options.onMade?.(this.#inForce, this.#latest.by, this.#latest.isWhole)
   }
 
   #bootFile(bootFileError: Error | null): void {
@@ -329,7 +346,11 @@ export class Controller {
         this.#isLost = false
         await this.#resume()
       }
-      return work()
+      try {
+        return await work()
+      } finally {
+        this.#tellOfMade()
+      }
     })
     this.#queue = turn.catch(() => {})
     return turn

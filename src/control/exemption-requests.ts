@@ -7,10 +7,13 @@ import type { Model } from '../policy/model.ts'
 import { parsePrefix } from '../policy/prefix.ts'
 import { PrefixSet } from '../policy/prefix-set.ts'
 import type { ExemptionDocument } from '../policy/schema.ts'
-import type { ExemptionRequestStore, RequestQuery, StoredRequest } from '../store/exemption-requests.ts'
+import type { RequestQuery, StoredRequest } from '../store/exemption-requests.ts'
+import { HalfMadeError } from './carry-out.ts'
 import type { Controller, InForce } from './controller.ts'
-import { type ExemptionRequest, type RequestEvent, requesterOf } from './exemption-request.ts'
+import { type ExemptionRequest, type RequestState, requesterOf, settled } from './exemption-request.ts'
 import { graveIncidents, isGrave, newlyExempted, OpenIncidentError } from './infected-hosts.ts'
+import { RequestBook, type RequestBookOptions } from './request-book.ts'
+import { RequestFollower } from './request-follower.ts'
 
 /** There is no such request, or none that the caller may see. */
 export class NoRequestError extends Error {}
@@ -24,14 +27,11 @@ export class FourEyesError extends Error {}
 /** It needs to be said why. */
 export class ReasonRequiredError extends Error {}
 
-export interface ExemptionRequestsOptions {
-  readonly store: ExemptionRequestStore
+export interface ExemptionRequestsOptions extends Omit<RequestBookOptions, 'model'> {
   readonly controller: Pick<Controller, 'put' | 'delete' | 'inForce'>
   /** Whether somebody else than the one who asked must approve. */
   readonly fourEyes: boolean
   readonly openIncidents: () => readonly Incident[]
-  readonly now: () => number
-  readonly onEvent: (request: ExemptionRequest, event: RequestEvent) => void
 }
 
 export interface Decision {
@@ -49,33 +49,32 @@ export type Override = Pick<Approval, 'overrideIncident' | 'reason'>
 
 export class ExemptionRequests {
   readonly #options: ExemptionRequestsOptions
+  readonly #book: RequestBook
+  readonly #follower: RequestFollower
   /** Requests that are being decided. */
   readonly #busy = new Set<string>()
-  /** Ids of requests that wait for a decision: a scrape asks how many, and is no reason to read the database. */
-  readonly #waiting = new Set<string>()
-  /** Requests whose exemptions are, or may be, in force, by their ids. */
-  readonly #live = new Map<string, Pick<ExemptionRequest, 'stage' | 'exemption'>>()
-  readonly #because = new Map<string, string | null>()
+  /** Requests whose changes were made by half: files and rules differ until somebody applies, or the next start. */
+  readonly #halfMade = new Set<string>()
 
   constructor(options: ExemptionRequestsOptions) {
     this.#options = options
-    const stages = ['requested', 'approving', 'approved'] as const
-    for (const request of options.store.list({ stages, requester: null, limit: 1_000_000, after: null }))
-      this.#remember(request)
+    const { controller, now } = options
+    this.#book = new RequestBook({ ...options, model: () => controller.inForce?.model ?? null })
+    this.#follower = new RequestFollower(this.#book, now)
   }
 
   /** How many wait for somebody's decision. */
   get waiting(): number {
-    return this.#waiting.size
+    return this.#book.waiting
   }
 
   list(query: RequestQuery): StoredRequest[] {
-    return this.#options.store.list(query)
+    return this.#book.list(query)
   }
 
   /** @throws NoRequestError also when it is somebody else's, and the caller may see none of those */
   get(id: string, by: Caller): ExemptionRequest {
-    const found = this.#options.store.get(id)
+    const found = this.#book.find(id)
     if (found === null || (by.role === 'requester' && requesterOf(found) !== by.name))
       throw new NoRequestError(`there is no request ${id}`)
     return found
@@ -89,9 +88,9 @@ export class ExemptionRequests {
 
   /** Nothing comes into force. @param lasts such as `30d`; null: as the exemption says */
   ask(exemption: ExemptionDocument, lasts: string | null, by: Caller): ExemptionRequest {
-    const event = this.#event('requested', { by, reason: exemption.reason ?? null })
+    const event = this.#book.event('requested', { by, reason: exemption.reason ?? null })
     const id = randomBytes(5).toString('hex')
-    return this.#save({ id, stage: 'requested', exemption, lasts, events: [event] }, event)
+    return this.#book.save({ id, stage: 'requested', exemption, lasts, events: [event] }, event)
   }
 
   /**
@@ -110,34 +109,30 @@ export class ExemptionRequests {
         ...(ends === null ? {} : { expires: new Date(ends).toISOString().replace(/\.\d+Z$/, 'Z') }),
       }
       // A change that goes alone after all, because the ones beside it were refused, is asked twice.
-      let overrode: readonly string[] = []
-      const deciding = { ...request, exemption, stage: 'approving' } as const
-      this.#keep(deciding)
-      try {
-        await controller.put(exemption, {
+      let event = this.#book.event('approved', { by, reason })
+      const deciding = () =>
+        ({ ...request, exemption, stage: 'approving', events: [...request.events, event] }) as const
+      this.#book.keep(deciding())
+      await this.#orUndo(request, () =>
+        controller.put(exemption, {
           by,
           reason: reasonOf(request, reason),
           dryRun: false,
           mayGoAhead(current) {
-            if (current !== null)
-              throw new RequestDecidedError(
-                `an exemption ${exemption.name} is there already; refuse this one`,
-              )
+            if (current === null) return
+            throw new RequestDecidedError(
+              `an exemption ${exemption.name} is there already: extend or revoke it, or refuse this one`,
+            )
           },
           mayBecome: (model) => {
-            overrode = this.mayExempt(model, exemption.name, { overrideIncident, reason })
+            const overrode = this.mayExempt(model, exemption.name, { overrideIncident, reason })
+            if (overrode.length === 0) return
+            event = { ...event, overrode }
+            this.#book.keep(deciding())
           },
-        })
-      } catch (error) {
-        try {
-          this.#keep(request)
-        } catch {
-          // Why it was not approved is what its caller has to hear; a request that nobody decides is undecided all the same.
-        }
-        throw error
-      }
-      const event = this.#event('approved', { by, reason }, overrode)
-      return this.#save({ ...deciding, stage: 'approved', events: [...request.events, event] }, event)
+        }),
+      )
+      return this.#book.finish({ ...deciding(), stage: 'approved' }, event)
     })
   }
 
@@ -176,46 +171,44 @@ export class ExemptionRequests {
   /** Takes an exemption back that was approved. @throws NoRequestError, RequestDecidedError, or what a change throws */
   async revoke(id: string, { by, reason }: Decision): Promise<ExemptionRequest> {
     const request = this.get(id, by)
-    if (request.stage !== 'approved') throw new RequestDecidedError(`request ${id} has no exemption in force`)
-    this.#because.set(request.exemption.name, reason)
-    try {
-      await this.#options.controller.delete('exemption', request.exemption.name, {
-        by,
-        reason,
-        dryRun: false,
-        mayGoAhead() {},
-      })
-    } catch (error) {
-      // It would be said of whoever revokes it another time.
-      this.#because.delete(request.exemption.name)
-      throw error
-    }
-    return this.get(id, by)
+    const gone = () => new RequestDecidedError(`request ${id} has no exemption in force`)
+    if (request.stage !== 'approved' || this.#busy.has(id)) throw gone()
+    const event = this.#book.event('revoked', { by, reason })
+    const deciding = { ...request, stage: 'revoking', events: [...request.events, event] } as const
+    return this.#alone(id, async () => {
+      this.#book.keep(deciding)
+      await this.#orUndo(request, () =>
+        this.#options.controller.delete('exemption', request.exemption.name, {
+          by,
+          reason,
+          dryRun: false,
+          mayGoAhead(current) {
+            if (current === null) throw gone()
+          },
+        }),
+      )
+      return this.#book.finish({ ...deciding, stage: 'revoked' }, event)
+    })
   }
 
   /** Why an exemption is about to be revoked, for the history of its request. */
   because(name: string, reason: string): void {
-    this.#because.set(name, reason)
+    this.#follower.because(name, reason)
   }
 
-  /** An exemption that is gone was revoked, by whoever made the change. */
-  applied({ model }: Pick<InForce, 'model'>, by: Caller): void {
-    if (this.#live.size > 0) {
-      const names = new Set(model.exemptions.map(({ name }) => name))
-      for (const [id, { stage, exemption }] of this.#live) {
-        if (this.#busy.has(id)) continue
-        const request = this.#options.store.get(id)
-        if (request === null) continue
-        const isThere = names.has(exemption.name)
-        if (stage === 'approving') {
-          // A crash came between the kernel and this.
-          this.#keep({ ...request, stage: isThere ? 'approved' : 'requested' })
-        } else if (!isThere) {
-          this.#end(request, 'revoked', { by, reason: this.#because.get(exemption.name) ?? null })
-        }
-      }
-    }
-    this.#because.clear()
+  /**
+   * A change is made: in the kernel and in its files.
+   * @param isWhole it is all that the policies say, so that a change which was made by half is one no more
+   * @throws Error when the database cannot be written
+   */
+  made(inForce: Pick<InForce, 'loaded'>, by: Caller, isWhole: boolean): void {
+    if (isWhole) this.#halfMade.clear()
+    this.#follower.made(inForce, by, (id) => this.#busy.has(id) || this.#halfMade.has(id))
+  }
+
+  /** The request as it has come to be, and how it stands. @param lead as `stateOf` has it */
+  shown(request: ExemptionRequest, lead: number): { request: ExemptionRequest; state: RequestState } {
+    return this.#book.shown(request, lead)
   }
 
   /** What the sources are, with the lists that are in force. */
@@ -235,8 +228,8 @@ export class ExemptionRequests {
     stage: 'refused' | 'withdrawn' | 'revoked',
     decision: Decision,
   ): ExemptionRequest {
-    const event = this.#event(stage, decision)
-    return this.#save({ ...request, stage, events: [...request.events, event] }, event)
+    const event = this.#book.event(stage, decision)
+    return this.#book.save({ ...request, stage, events: [...request.events, event] }, event)
   }
 
   async #decide(
@@ -247,48 +240,46 @@ export class ExemptionRequests {
     const request = this.#undecided(this.get(id, by))
     if (request.stage !== 'requested' || this.#busy.has(id))
       throw new RequestDecidedError(`request ${id} is decided: ${request.events.at(-1)?.event}`)
+    return this.#alone(id, () => decide(request))
+  }
+
+  async #alone<T>(id: string, work: () => Promise<T>): Promise<T> {
     this.#busy.add(id)
     try {
-      return await decide(request)
+      return await work()
     } finally {
       this.#busy.delete(id)
     }
   }
 
+  /** Makes a change. When it is not made, its request is what it was; when by half, that is left to what is in force. */
+  async #orUndo(request: ExemptionRequest, change: () => Promise<unknown>): Promise<void> {
+    try {
+      await change()
+    } catch (error) {
+      if (error instanceof HalfMadeError) this.#halfMade.add(request.id)
+      else {
+        try {
+          this.#book.keep(request)
+        } catch {
+          // Why it was not done is what its caller has to hear; what is in force tells the rest.
+        }
+      }
+      throw error
+    }
+  }
+
   /** An approval that failed while the database could not be written has left it half decided. */
   #undecided(request: ExemptionRequest): ExemptionRequest {
-    const { id, stage, exemption } = request
-    const inForce = this.#options.controller.inForce
-    if (stage !== 'approving' || this.#busy.has(id) || inForce === null) return request
-    const isThere = inForce.model.exemptions.some(({ name }) => name === exemption.name)
-    return isThere ? request : { ...request, stage: 'requested' }
-  }
-
-  #event(
-    event: RequestEvent['event'],
-    { by, reason }: Decision,
-    overrode: readonly string[] = [],
-  ): RequestEvent {
-    const time = this.#options.now()
-    return { event, time, by: by.name, reason, ...(overrode.length === 0 ? {} : { overrode }) }
-  }
-
-  #save(request: ExemptionRequest, event: RequestEvent): ExemptionRequest {
-    this.#keep(request)
-    this.#options.onEvent(request, event)
-    return request
-  }
-
-  #keep(request: ExemptionRequest): void {
-    this.#options.store.save(request)
-    this.#remember(request)
-  }
-
-  #remember({ id, stage, exemption }: ExemptionRequest): void {
-    if (stage === 'requested') this.#waiting.add(id)
-    else this.#waiting.delete(id)
-    if (stage === 'approving' || stage === 'approved') this.#live.set(id, { stage, exemption })
-    else this.#live.delete(id)
+    const { id, stage } = request
+    if (stage !== 'approving' || this.#busy.has(id) || this.#options.controller.inForce === null)
+      return request
+    if (this.#halfMade.has(id))
+      throw new RequestDecidedError(
+        `request ${id} was approved, and its exemption made by half: egress25 apply, or a restart, brings it to its end`,
+      )
+    const isThere = this.#book.isThere(request)
+    return isThere ? request : settled(request, isThere)
   }
 }
 

@@ -14,7 +14,8 @@ import type { News } from './news.ts'
 export interface Exemptions {
   readonly requests: ExemptionRequests
   incident(event: IncidentEvent): void
-  applied(inForce: InForce, by: Caller): void
+  /** A change is made: in the kernel and in its files. */
+  made(inForce: InForce, by: Caller, isWhole: boolean): void
   /** Forgets requests that were over before the time. */
   prune(before: number): void
 }
@@ -29,6 +30,11 @@ export function openExemptions(options: {
   readonly log: Logger
 }): Exemptions {
   const { config, database, controller, openIncidents, resumed, news, log } = options
+  const unwritable = ({ message }: Error) =>
+    log.error(
+      { reason: message },
+      'the database cannot be written; requests for exemptions are brought up to date later',
+    )
   const store = new ExemptionRequestStore(database)
   const requests = new ExemptionRequests({
     store,
@@ -37,6 +43,7 @@ export function openExemptions(options: {
     openIncidents,
     now: Date.now,
     onEvent: (request, event) => news.exemptionRequest(request, event),
+    onUnwritable: unwritable,
   })
   const due = new DueRevocations(database)
   const revokes = config.onAnomaly === 'revoke'
@@ -59,11 +66,14 @@ export function openExemptions(options: {
     incident: (event) => {
       if (revokes) void revocation.incident(event)
     },
-    applied: (inForce, by) => {
+    made: (...made) => {
+      try {
+        requests.made(...made)
+      } catch (error) {
+        unwritable(error as Error)
+      }
       if (isFirst && revokes) void revocation.resume()
       isFirst = false
-      // What waits for its confirmation may go again.
-      if (controller.trial.pending === null) requests.applied(inForce, by)
     },
     prune: (before) => store.prune(before),
   }

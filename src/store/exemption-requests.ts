@@ -1,6 +1,6 @@
 /** Requests for exemptions in the database. */
 import type { DatabaseSync } from 'node:sqlite'
-import { type ExemptionRequest, requesterOf, type Stage } from '../control/exemption-request.ts'
+import { type ExemptionRequest, endOf, requesterOf, type Stage } from '../control/exemption-request.ts'
 
 export interface RequestQuery {
   readonly stages: readonly Stage[] | null
@@ -22,7 +22,7 @@ export class ExemptionRequestStore {
   /** Durable when it returns. */
   save(request: ExemptionRequest): void {
     const { id, stage, exemption, lasts, events } = request
-    const changed = events.at(-1)?.time ?? 0
+    const changed = Math.max(events.at(-1)?.time ?? 0, stage === 'ended' ? (endOf(request) ?? 0) : 0)
     this.#database
       .prepare(
         `INSERT INTO exemption_requests (id, stage, requester, exemption, changed, body) VALUES (?, ?, ?, ?, ?, ?)
@@ -61,7 +61,7 @@ export class ExemptionRequestStore {
   prune(before: number): void {
     this.#database
       .prepare(
-        "DELETE FROM exemption_requests WHERE stage IN ('refused', 'withdrawn', 'revoked') AND changed < ?",
+        "DELETE FROM exemption_requests WHERE stage IN ('refused', 'withdrawn', 'revoked', 'ended') AND changed < ?",
       )
       .run(before)
   }

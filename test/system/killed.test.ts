@@ -205,6 +205,8 @@ t.test('the service is killed in the middle of changes: what it had said yes to 
   const g = await gateway(t)
   const random = randomOf(SEED)
   const acknowledged = new Map<string, boolean>()
+  /** Requests for exemptions, by their ids: whether somebody was told that they are in force. */
+  const requests = new Map<string, { name: string; told: boolean | null }>()
   let number = 0
   for (let round = 0; round < 6 * RUNS; round++) {
     const service = await g.start().catch(async (error) => {
@@ -228,8 +230,26 @@ t.test('the service is killed in the middle of changes: what it had said yes to 
         }
       }
     }
+    const decide = async () => {
+      while (isAlive) {
+        const name = `asked-${++number}`
+        const asked = async (path: string, body: object) => {
+          const answer = await g.ask('POST', `/v1/exemption-requests${path}`, body).catch(() => null)
+          return answer !== null && answer.status < 300 ? JSON.parse(answer.text) : null
+        }
+        const made = await asked('', { name, sources: [`100.67.${number >> 8}.${number & 255}`] })
+        if (made === null) continue
+        const request = { name, told: null as boolean | null }
+        requests.set(made.id, request)
+        if ((await asked(`/${made.id}/approve`, {})) === null) continue
+        request.told = true
+        if (number % 2 === 0) continue
+        request.told = null
+        if ((await asked(`/${made.id}/revoke`, { reason: 'So.' })) !== null) request.told = false
+      }
+    }
     const before = acknowledged.size
-    const changes = change()
+    const changes = Promise.all([change(), decide()])
     await until('a change', async () => acknowledged.size > before)
     await sleep(random() * 150)
     process.kill(random() < 0.5 ? -(service.pid ?? 0) : (service.pid ?? 0), 'SIGKILL')
@@ -244,6 +264,18 @@ t.test('the service is killed in the middle of changes: what it had said yes to 
     const { status } = await g.ask('GET', `/v1/exemptions/${name}`)
     if ((status === 200) !== isThere) t.fail(`${name} was acknowledged, and then ${status}`)
   }
+  for (const [id, { name, told }] of requests) {
+    const { state, history } = JSON.parse((await g.ask('GET', `/v1/exemption-requests/${id}`)).text)
+    const { status } = await g.ask('GET', `/v1/exemptions/${name}`)
+    if ((status === 200) !== (state === 'in-force'))
+      t.fail(`${name} is ${state}, and its exemption ${status}`)
+    if (told !== null && told !== (state === 'in-force'))
+      t.fail(`${name}: ${told} was said, and it is ${state}`)
+    const events = history.map(({ event, by }: { event: string; by: string }) => `${event} by ${by}`)
+    const wanted = { requested: 1, 'in-force': 2, revoked: 3 }[state as string]
+    t.equal(events.length, wanted, `${name} is ${state}: ${events.join(', ')}`)
+  }
+  t.ok(requests.size >= RUNS, `${requests.size} requests`)
   const { items } = JSON.parse((await g.ask('GET', '/v1/exemptions?limit=1000')).text)
   const exempt = /elements = \{(.*?)\}/s.exec(
     await g.nft('list', 'set', 'inet', 'egress25', 'exempt4-32'),

@@ -78,6 +78,7 @@ export async function openDesk(
     remote?: Partial<Parameters<typeof buildPolicies>[0]>
     run?: ProcessRunner
     onApplied?: (inForce: InForce) => void
+    onMade?: ConstructorParameters<typeof Controller>[0]['onMade']
     /** In place of the kernel's consent. @throws what the kernel says */
     onApply?: (ruleset: Ruleset) => void
   } = {},
@@ -106,6 +107,7 @@ export async function openDesk(
     now: Date.now,
     keeper: history,
     onApplied: options.onApplied ?? (() => {}),
+    onMade: options.onMade ?? (() => {}),
   })
   await controller.applyUnlessHeld()
   const sync =

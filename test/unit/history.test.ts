@@ -5,6 +5,7 @@ import t from 'tap'
 import { toApiError } from '../../src/api/errors.ts'
 import { isSigned } from '../../src/api/pull.ts'
 import { AnomalyRevocation } from '../../src/control/anomaly-revocation.ts'
+import type { RequestEvent } from '../../src/control/exemption-request.ts'
 import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
 import { newlyExempted } from '../../src/control/infected-hosts.ts'
 import { UnchangeableError } from '../../src/control/plain-files.ts'
@@ -19,7 +20,7 @@ import { openDatabase } from '../../src/store/database.ts'
 import { type DueRevocation, DueRevocations } from '../../src/store/due-revocations.ts'
 import { ExemptionRequestStore } from '../../src/store/exemption-requests.ts'
 import { ALICE, git, openDesk, POLICIES, workTree } from './history-support.ts'
-import { directory } from './support.ts'
+import { directory, run } from './support.ts'
 
 const EXEMPTION = { sources: ['100.64.12.7'], ticket: 'NOC-1' }
 
@@ -264,6 +265,7 @@ t.test('an approval that fails is told by its reason, and can be repeated', asyn
     openIncidents: () => [],
     now: Date.now,
     onEvent() {},
+    onUnwritable() {},
   })
   const decision = { by: { ...ALICE, name: 'carol' }, reason: null, overrideIncident: false }
   await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
@@ -278,6 +280,170 @@ t.test('an approval that fails is told by its reason, and can be repeated', asyn
     ['acme'],
   )
   await t.rejects(requests.approve(id, decision), /is decided/)
+})
+
+t.test('a request says what became of its exemption', async (t) => {
+  const root = await workTree(t)
+  const state = await directory(t)
+  const CAROL = { name: 'carol', role: 'operator', requestId: null } as const
+  let now = Date.now()
+  let refuses = (_: number) => false
+  let applied = 0
+  /** As a service starts. */
+  const start = async () => {
+    const database = openDatabase(join(state, 'egress25.db'))
+    const store = new ExemptionRequestStore(database)
+    let requests: ExemptionRequests | null = null
+    const waiting: Parameters<ExemptionRequests['made']>[] = []
+    const desk = await openDesk(t, root, {
+      state,
+      onApply() {
+        if (refuses(++applied)) throw new KernelError('refused', 'the kernel says no')
+      },
+      onMade: (...made) => (requests === null ? waiting.push(made) : requests.made(...made)),
+    })
+    requests = new ExemptionRequests({
+      store,
+      controller: desk.controller,
+      fourEyes: false,
+      openIncidents: () => [],
+      now: () => now,
+      onEvent() {},
+      onUnwritable: t.fail,
+    })
+    for (const made of waiting) requests.made(...made)
+    const self = requests
+    let isOpen = true
+    const stop = async () => {
+      if (!isOpen) return
+      isOpen = false
+      await desk.close()
+      database.close()
+    }
+    t.teardown(stop)
+    return {
+      desk,
+      store,
+      requests,
+      ask: (name: string, expires?: string) =>
+        self.ask(
+          {
+            kind: 'exemption',
+            name,
+            sources: ['100.64.12.7'],
+            ...(expires === undefined ? {} : { expires }),
+          },
+          expires === undefined ? '30d' : null,
+          ALICE,
+        ).id,
+      /** Its state, and all that happened to it. */
+      how(id: string) {
+        const { request, state } = self.shown(self.get(id, CAROL), 0)
+        return [state, ...request.events.map(({ event, by }) => `${event} by ${by}`)]
+      },
+      stop,
+    }
+  }
+  const yes = { by: CAROL, reason: null, overrideIncident: false }
+  const asked = 'requested by alice@example.net'
+  const approved = 'approved by carol'
+  const folder = join(root, 'exemptions')
+  const names = async () => (await readdir(folder).catch(() => [])).sort()
+
+  await t.test('made by half', async (t) => {
+    let one = await start()
+    const id = one.ask('acme')
+    await mkdir(join(folder, 'acme.yaml/in-the-way'), { recursive: true })
+    applied = 0
+    refuses = (time) => time > 1
+    await t.rejects(one.requests.approve(id, yes), /is in force until the next start/)
+    t.same(one.how(id), ['in-force', asked, approved], 'as the kernel has it')
+    await t.rejects(one.requests.approve(id, yes), /its exemption made by half/)
+    refuses = () => false
+    await rm(folder, { recursive: true })
+    await one.desk.put('exemption', 'beta', { sources: ['100.64.12.9'] })
+    t.same(one.how(id), ['in-force', asked, approved])
+    await one.stop()
+    one = await start()
+    t.same(one.how(id), ['requested', asked])
+    t.same((await one.requests.approve(id, yes)).stage, 'approved')
+    t.same(await names(), ['acme.yaml', 'beta.yaml'])
+    await one.requests.revoke(id, yes)
+    t.same(one.how(id), ['revoked', asked, approved, 'revoked by carol'])
+    await one.stop()
+  })
+
+  await t.test('not made', async (t) => {
+    const one = await start()
+    const id = one.ask('acme')
+    await mkdir(join(folder, 'acme.yaml/in-the-way'), { recursive: true })
+    await t.rejects(one.requests.approve(id, yes), /nothing was changed/)
+    t.same(one.how(id), ['requested', asked])
+    await rm(join(folder, 'acme.yaml'), { recursive: true })
+    await one.requests.approve(id, yes)
+    await run('chattr', ['+i', join(folder, 'acme.yaml')])
+    t.teardown(() => run('chattr', ['-i', join(folder, 'acme.yaml')]))
+    await t.rejects(one.requests.revoke(id, yes), /nothing was changed/)
+    t.same(one.how(id), ['in-force', asked, approved])
+    await t.rejects(
+      one.desk.controller.delete('exemption', 'acme', { ...yes, dryRun: false, mayGoAhead() {} }),
+    )
+    t.same(one.how(id), ['in-force', asked, approved])
+    await run('chattr', ['-i', join(folder, 'acme.yaml')])
+    await one.desk.controller.delete('exemption', 'acme', { ...yes, dryRun: false, mayGoAhead() {} })
+    t.same(one.how(id), ['revoked', asked, approved, 'revoked by carol'])
+    await one.stop()
+  })
+
+  await t.test('killed on the way', async (t) => {
+    let one = await start()
+    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((name) => one.ask(name)) as [string, string, string, string]
+    await one.requests.approve(b, yes)
+    await one.requests.approve(c, yes)
+    await one.requests.approve(d, yes)
+    const event = (event: 'approved' | 'revoked') => ({ event, time: now, by: 'carol', reason: 'So.' })
+    const mark = (id: string, stage: 'approving' | 'revoking', ...events: RequestEvent[]) => {
+      const request = one.requests.get(id, CAROL)
+      one.store.save({ ...request, stage, events: [...request.events.slice(0, 2), ...events] })
+    }
+    mark(a, 'approving', event('approved'))
+    mark(b, 'approving')
+    mark(c, 'revoking', event('revoked'))
+    mark(d, 'revoking', event('revoked'))
+    await one.stop()
+    await rm(join(folder, 'c.yaml'))
+    one = await start()
+    t.same(one.how(a), ['requested', asked], 'before the change')
+    t.same(one.how(b), ['in-force', asked, approved], 'behind it')
+    t.same(one.how(c), ['revoked', asked, approved, 'revoked by carol'])
+    t.same(one.how(d), ['in-force', asked, approved])
+    await one.stop()
+  })
+
+  await t.test('while nobody looked, and by other ways', async (t) => {
+    let one = await start()
+    const [e, f] = ['e', 'f'].map((name) => one.ask(name)) as [string, string]
+    const end = new Date(now + 86_400_000).toISOString().replace(/\.\d+/, '')
+    const g = one.ask('g', end)
+    for (const id of [e, f, g]) await one.requests.approve(id, yes)
+    await one.stop()
+    await rm(join(folder, 'e.yaml'))
+    one = await start()
+    t.same(one.how(e), ['revoked', asked, approved, 'revoked by egress25'])
+    const later = new Date(now + 90 * 86_400_000).toISOString().replace(/\.\d+/, '')
+    await one.desk.put('exemption', 'f', { sources: ['100.64.12.7'], expires: later })
+    t.match(one.requests.get(f, CAROL), { exemption: { expires: later } })
+    now += 40 * 86_400_000
+    t.same(one.how(f), ['in-force', asked, approved, 'changed by alice@example.net'])
+    t.same(one.how(g), ['expired', asked, approved])
+    await one.desk.controller.delete('exemption', 'g', { ...yes, dryRun: false, mayGoAhead() {} })
+    t.same(one.how(g), ['expired', asked, approved], 'it was over when it went')
+    one.store.prune(now - 39.5 * 86_400_000)
+    t.same(one.how(g), ['expired', asked, approved])
+    one.store.prune(now)
+    t.throws(() => one.requests.get(g, CAROL))
+    await one.stop()
+  })
 })
 
 t.test('a file that cannot have its name costs its own change, and no other', async (t) => {
