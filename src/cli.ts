@@ -21,6 +21,7 @@ const program = new Command('egress25')
   .option('-c, --config <file>', 'the gateway configuration (default: /etc/egress25/egress25.yaml)')
   .version(VERSION, '-V, --version', 'print the version')
   .exitOverride()
+  .configureHelp({ showGlobalOptions: true })
   .configureOutput({ writeErr: (text) => process.stderr.write(text) })
   .addHelpText(
     'after',

@@ -27,10 +27,18 @@ import { SignersError } from '../history/openpgp-keys.ts'
 import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
+import { NAME } from '../policy/name.ts'
 import { pointerTo } from '../policy/shape.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
 import { TokenExistsError, TooManyTokensError } from '../store/tokens.ts'
+import { LIMIT_PATTERN } from './page.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
+
+/** What fits a pattern, in words. */
+const PATTERNS: ReadonlyMap<string, string> = new Map([
+  [NAME.source, 'must be a name: 1 to 48 of a-z, 0-9 and -, not starting with -'],
+  [LIMIT_PATTERN, 'must be a number from 1 to 1000'],
+])
 
 /** Fastify's own refusals, by their codes. */
 const FASTIFY: Readonly<Record<string, ProblemCode>> = {
@@ -101,9 +109,12 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if ('validation' in error && error.validation !== undefined) {
     // A pointer into the body is one into what was sent, and a field that is not known is named.
     const place = error.validationContext === 'body' ? '' : `/${error.validationContext}`
-    const errors = error.validation.map(({ instancePath, message, params }) => {
+    const errors = error.validation.map(({ instancePath, keyword, message = '', params }) => {
       const unknown = params['additionalProperty']
-      if (typeof unknown !== 'string') return { pointer: place + instancePath, message }
+      const { allowedValues, pattern } = params as { allowedValues?: string[]; pattern?: string }
+      const kinder =
+        keyword === 'enum' ? `must be one of ${allowedValues?.join(', ')}` : PATTERNS.get(pattern ?? '')
+      if (typeof unknown !== 'string') return { pointer: place + instancePath, message: kinder ?? message }
       return { pointer: pointerTo(place + instancePath, unknown), message: 'is not known' }
     })
     const detail = errors.map(({ pointer, message }) => `${pointer || 'the body'} ${message}`).join(', ')

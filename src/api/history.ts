@@ -6,11 +6,12 @@ import { UnchangeableError } from '../control/plain-files.ts'
 import type { RevisionPage } from '../history/history.ts'
 import type { Revision } from '../history/revisions.ts'
 import { planBody } from '../plan/plan-body.ts'
+import { FORMATS } from '../policy/formats.ts'
 import type { Context } from './context.ts'
 import { OVERRIDE_PROBLEMS, OverrideQuery, overridesIncident } from './override-incident.ts'
 import { limitOf, PageQuery, partsOfCursor } from './page.ts'
 import { PlanSchema } from './plan-schema.ts'
-import { ApiError, CHANGE_PROBLEMS, type ProblemCode } from './problem.ts'
+import { ApiError, CHANGE_PROBLEMS, type ProblemCode, wrong } from './problem.ts'
 import { ReasonHeader, reasonOf } from './reason.ts'
 import type { Routes } from './route.ts'
 import { KindSchema, nullable, object, oneOf, pageOf, Text, Time } from './schemas.ts'
@@ -76,6 +77,8 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
     },
     async ({ query }) => {
       const from = readCursor(query)
+      const fault = query.path === undefined ? null : FORMATS['relative-path'](query.path)
+      if (fault !== null) throw wrong('/querystring/path', fault.message)
       const { revisions, next } = await repository.history.list(from, limitOf(query), query.path ?? null)
       const cursor = next === null ? null : Buffer.from(`${next.head} ${next.skip}`).toString('base64url')
       return { items: revisions.map(revisionBody), next: cursor }

@@ -2,11 +2,13 @@
 import { type Static, Type } from 'typebox'
 import { type ApiError, wrong } from './problem.ts'
 
+export const LIMIT_PATTERN = '^([1-9][0-9]{0,2}|1000)$'
+
 /** Query strings are text, so the limit is checked as such: nothing is coerced behind the client's back. */
 export const PageQuery = Type.Object(
   {
     limit: Type.Optional(
-      Type.String({ pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'items of a page; 100 when absent' }),
+      Type.String({ pattern: LIMIT_PATTERN, description: 'items of a page; 100 when absent' }),
     ),
     cursor: Type.Optional(
       Type.String({ maxLength: 200, pattern: '^[A-Za-z0-9_-]+$', description: '`next` of the page before' }),

@@ -137,7 +137,7 @@ export const silenceRoutes: Routes<Context> = (app, { alerts: { silences } }) =>
 function endOf(body: { readonly until?: string; readonly for?: string }, from: number): number {
   if (body.until !== undefined && body.for === undefined) return timeOf(body.until, '/until')
   if (body.until !== undefined || body.for === undefined)
-    throw wrong('/for', 'say either until (a time) or for (a duration such as 2h)')
+    throw wrong('/for', '(a duration such as 2h) or until (a time) must be given, and not both')
   const span = parseDuration(body.for)
   if (span === null) throw wrong('/for', `${quote(body.for)} is no duration such as 2h`)
   return from + span

@@ -34,7 +34,8 @@ export async function importFile(file: string, options: ImportCommandOptions): P
   } catch (error) {
     if (error instanceof ImportError) complain(`egress25: ${name}: ${error.message}`)
     else if (error instanceof UsageError) complain(`egress25: ${error.message}`)
-    else if (isSystemError(error)) complain(`egress25: ${error.message}`)
+    else if (isSystemError(error))
+      complain(`egress25: cannot read or write ${error.path ?? name}: ${error.code}`)
     else throw error
     return EXIT.usage
   }

@@ -9,6 +9,7 @@ import { exemptionFiles } from '../report/exemption-documents.ts'
 import type { ReportBody, ReportItem } from '../report/report-body.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import { complain, EXIT, type Exit, print, printJson } from './outcome.ts'
+import { complainOfProblem } from './service-directory.ts'
 
 export interface ReportOptions {
   readonly json: boolean
@@ -32,11 +33,7 @@ export async function report({ json, config, exemptions, from, to }: ReportOptio
   const { listen } = await readConfig(config)
   const query = new URLSearchParams({ ...(from === null ? {} : { from }), ...(to === null ? {} : { to }) })
   const { status, body } = await callService(listen, 'GET', `/v1/report${query.size > 0 ? `?${query}` : ''}`)
-  if (status !== 200) {
-    const { detail } = (body ?? {}) as { detail?: string }
-    complain(`egress25: the service answered ${status}${detail === undefined ? '' : `: ${detail}`}`)
-    return EXIT.no
-  }
+  if (status !== 200) return complainOfProblem(status, body, { json })
   const found = body as ReportBody
   if (json) printJson(found)
   else for (const line of lines(found)) print(line)

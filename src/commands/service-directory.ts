@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { callService } from '../client.ts'
 import type { Config } from '../config.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
+import { argumentAt } from './argument-names.ts'
 import { complain, complainOf, EXIT, type Exit, printJson } from './outcome.ts'
 import { visible } from './table.ts'
 
@@ -47,12 +48,17 @@ const HINTS: Readonly<Record<string, string>> = {
 /** Shows a problem (RFC 9457) that the service answered with. */
 export function complainOfProblem(status: number, body: unknown, { json }: { json: boolean }): Exit {
   const problem = (body ?? {}) as Problem
-  const { code = '', detail = `the service answered ${status}` } = problem
+  const { code = '', detail = `the service answered ${status}`, errors = [] } = problem
+  if (code === 'bad-request' && errors.length > 0) {
+    if (json) printJson(body)
+    else for (const { pointer, message } of errors) complain(`egress25: ${argumentAt(pointer)} ${message}`)
+    return EXIT.usage
+  }
   if (json) printJson(body)
   else {
     complainOf(problem.diagnostics ?? [])
     complain(`egress25: ${detail}`)
-    for (const { pointer, message } of problem.errors ?? [])
+    for (const { pointer, message } of errors)
       if (!detail.endsWith(message)) complain(`  ${pointer}: ${message}`)
     for (const { test, file, line, expected, found } of problem.failures ?? [])
       complain(`  ${file}:${line}: the test ${test} would fail: ${found.verdict}, not ${expected}`)

@@ -27,9 +27,9 @@ export const FORMATS = {
   address: (text: string) =>
     text.includes('/')
       ? fault('bad-prefix', `${quote(text)} is a prefix; a single address is needed here`)
-      : prefixFault(text),
+      : prefixFault(text, 'address'),
 
-  prefix: prefixFault,
+  prefix: (text: string) => prefixFault(text),
 
   'prefix-or-list': (text: string) => (text.startsWith('@') ? nameFault(text.slice(1)) : prefixFault(text)),
 
@@ -102,14 +102,14 @@ function nameFault(text: string): Fault | null {
     : fault('bad-name', `${quote(text)} is not a name: use 1 to 48 of a-z, 0-9 and -, not starting with -`)
 }
 
-function prefixFault(text: string): Fault | null {
+function prefixFault(text: string, what = 'address or prefix'): Fault | null {
   const prefix = parsePrefix(text)
   if (prefix === 'host-bits') {
     return fault('host-bits', `${quote(text)} has host bits set; did you mean ${withoutHostBits(text)}?`)
   }
   if (prefix !== 'bad-prefix') return null
   const four = withoutMapping(text)
-  const message = four === null ? 'is not an IPv4 or IPv6 address or prefix' : mappingHint(four)
+  const message = four === null ? `is not an IPv4 or IPv6 ${what}` : mappingHint(four)
   return fault('bad-prefix', `${quote(text)} ${message}`)
 }
 

@@ -234,6 +234,10 @@ t.test('the API is what /openapi.json says', async (t) => {
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=2001:db8::1', '/querystring/destination')
     await refused('GET', '/v1/explain?source=100.64.1.2&destination=1.1.1.1&port=65536', '/querystring/port')
     await refused('GET', '/v1/events?types=apply,frob', '/querystring/types')
+    for (const path of ['/etc', '../x', 'a\0b'])
+      await refused('GET', `/v1/history?path=${encodeURIComponent(path)}`, '/querystring/path')
+    const magic = await g.get(`/v1/history?path=${encodeURIComponent(':(exclude)nothing')}`)
+    t.same(magic['items'], [], 'a path is one, and no pattern of git')
     for (const path of ['explain?destination=1.1.1.1&source=', 'attempts?source=', 'sources/']) {
       const { status, text } = await g.ask('GET', `/v1/${path}${encodeURIComponent('::ffff:100.64.1.2')}`)
       t.equal(status, 400)

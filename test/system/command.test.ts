@@ -73,7 +73,25 @@ t.test('with the service', async (t) => {
     })
     t.match(items, [{ source: BOT, attempts: 40 }])
     t.match(await json('sources', BOT), { source: BOT, attempts: 40, policy: 'residential' })
-    t.match(await g.egress25('sources', 'nonsense'), { code: 1, stderr: /address/ })
+  })
+
+  t.test('what is typed wrongly is told by its name on the command line', async (t) => {
+    for (const [name, ...args] of [
+      ['ADDRESS', 'sources', 'nonsense'],
+      ['--state', 'incidents', '--state', 'ajar'],
+      ['--limit', 'attempts', '--limit', '0'],
+      ['--source', 'attempts', '--source', '::ffff:10.0.0.1'],
+      ['--from', 'report', '--from', 'yesterday'],
+      ['--path', 'history', '--path', '/etc'],
+      ['--for', 'alerts', 'silence'],
+      ['--kind', 'alerts', 'silence', '--for', '1h', '--kind', 'worm'],
+      ['NAME', 'token', 'create', 'Not One', '--role', 'viewer'],
+      ['ID', 'token', 'revoke', 'none'],
+    ] as const) {
+      const { code, stderr } = await g.egress25(...args)
+      t.equal(code, 2, stderr)
+      t.match(stderr, `egress25: ${name} `, args.join(' '))
+    }
   })
 
   t.test('alerts: channels looked at, tried, and silent for a while', async (t) => {
@@ -95,7 +113,7 @@ t.test('with the service', async (t) => {
     })
     t.match(await json('alerts', 'unsilence', made.id), { id: made.id, silenced: 0 })
     t.match(await g.egress25('alerts', 'silence', '--for', 'ever'), {
-      code: 1,
+      code: 2,
       stderr: /"ever" is no duration/,
     })
   })

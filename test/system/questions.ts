@@ -9,7 +9,8 @@ const METHODS = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'OPTIONS', 'PATCH']
 const text = fc.oneof(
   fc.string({ maxLength: 40 }),
   fc.string({ unit: 'grapheme', maxLength: 20 }),
-  fc.constantFrom('', '0', '-1', '1e309', 'true', 'null', '../../etc/passwd', '100.64.1.2', '2001:db8::1/64'),
+  fc.constantFrom('', '0', '-1', '1e309', 'true', 'null', '/etc', '../../etc/passwd', 'a\0b', ':(exclude)x'),
+  fc.constantFrom('100.64.1.2', '2001:db8::1/64', '::ffff:100.64.1.2', '__proto__', 'constructor'),
   fc.constant('x'.repeat(400)),
 )
 const anyBody = fc.oneof(
