@@ -4,11 +4,12 @@
  *
  * Changes wait for each other, so only the latest in the journal, or the latest group of changes that were made at once, can
  * have been cut short: in files that have their new
- * text the kernel had agreed, and the rest follows; with all files as before, nothing was acknowledged.
+ * text the kernel had agreed, and the rest follows; with all files as before, nothing was acknowledged. A file that is neither was
+ * edited by hand since: on top of the change, or, where what was to have its name still lies beside it, in place of it.
  */
 import { mkdir, readFile, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { syncFolder, writeFileAtomically } from '../kernel/atomic-file.ts'
+import { stagedFor, syncFolder, writeFileAtomically } from '../kernel/atomic-file.ts'
 import type { ChangeRecord } from './change-record.ts'
 import { followInIndex } from './commit.ts'
 import type { AdvanceRecord, Journal, JournalEntry } from './journal.ts'
@@ -85,21 +86,19 @@ export async function moveBranch(repository: Repository, { from, to }: AdvanceRe
   await followInIndex(repository, files).catch(() => {})
 }
 
+/** Files are completed only where nobody has edited them. */
 async function finish(
   repository: Repository,
   targets: readonly Target[],
 ): Promise<'happened' | 'never-happened'> {
   const found = await Promise.all(
-    targets.map(async (target) => {
-      const bytes = await readFile(join(repository.git.directory, target.path)).catch(() => null)
-      return { target, id: bytes === null ? null : repository.blobId(bytes) }
-    }),
+    targets
+      .filter(({ before, after }) => before !== after)
+      .map(async (target) => ({ target, ...(await look(repository, target)) })),
   )
-  const isThere = found.some(({ target, id }) => id === target.after && target.before !== target.after)
-  if (!isThere && found.every(({ target, id }) => id === target.before)) return 'never-happened'
-  // A file that is neither what it was nor what it shall be was edited by hand since, and stays.
-  for (const { target, id } of found) {
-    if (id !== target.before || target.before === target.after) continue
+  if (found.every(({ isPending }) => isPending)) return 'never-happened'
+  for (const { target, isAsBefore } of found) {
+    if (!isAsBefore) continue
     const path = join(repository.git.directory, target.path)
     if (target.after === null) {
       await unlink(path)
@@ -110,4 +109,21 @@ async function finish(
     }
   }
   return 'happened'
+}
+
+/** How a file is, and whether it has certainly not been changed by us. */
+async function look(
+  repository: Repository,
+  { path, before, after }: Target,
+): Promise<{ isAsBefore: boolean; isPending: boolean }> {
+  const whole = join(repository.git.directory, path)
+  const idOf = async (file: string) => {
+    const bytes = await readFile(file).catch(() => null)
+    return bytes === null ? null : repository.blobId(bytes)
+  }
+  const id = await idOf(whole)
+  if (id === before) return { isAsBefore: true, isPending: true }
+  if (id === after || after === null) return { isAsBefore: false, isPending: false }
+  const staged = await Promise.all((await stagedFor(whole)).map(idOf))
+  return { isAsBefore: false, isPending: staged.includes(after) }
 }

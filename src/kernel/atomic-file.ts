@@ -1,6 +1,6 @@
 /** Files that are there whole or not at all, also after a power cut. */
 import { open, readdir, rename, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 /** A file that is written but does not have its name yet. */
 export interface StagedFile {
@@ -50,6 +50,15 @@ export async function writeFileAtomically(
 ): Promise<void> {
   const staged = await stageFile(path, text, mode)
   await staged.commit()
+}
+
+/** What was written beside a file and never had its name, as a process that was killed leaves it. */
+export async function stagedFor(path: string): Promise<string[]> {
+  const entries = await readdir(dirname(path)).catch(() => [])
+  const name = basename(path)
+  return entries
+    .filter((entry) => entry.startsWith(`${name}.`) && /^\.\d+\.new$/.test(entry.slice(name.length)))
+    .map((entry) => join(dirname(path), entry))
 }
 
 /** Removes what processes that were killed had staged in a folder, and in those inside it, and never named. */

@@ -657,6 +657,44 @@ t.test('after a crash', async (t) => {
     await git(root, 'reset', '--quiet', '--hard', 'HEAD~1')
     await after.close()
   })
+  t.test('a file that was edited by hand since stays, whether the change had happened or not', async (t) => {
+    const before = await openDesk(t, root, { state })
+    const file = join(root, 'exemptions/beta.yaml')
+    const beta = await text('exemptions/beta.yaml')
+    const ours = beta.replace('100.64.12.9', '100.64.12.10')
+    const theirs = beta.replace('100.64.12.9', '100.64.12.11')
+    const head = await git(root, 'rev-parse', 'HEAD')
+    const entry = (id: string) => ({
+      ...record,
+      id: id.repeat(32),
+      subject: 'ours',
+      files: [change('exemptions/beta.yaml', beta, ours)],
+    })
+    const sources = ({ controller }: typeof before) =>
+      controller.inForce?.loaded.documents.flatMap(({ document }) =>
+        document.kind === 'exemption' && document.name === 'beta' ? document.sources : [],
+      )
+    before.journal.add(entry('e'))
+    await before.close()
+    await writeFile(`${file}.4194305.new`, ours)
+    await writeFile(file, theirs)
+    const never = await openDesk(t, root, { state })
+    await never.history.recorder.settle()
+    t.equal(await git(root, 'rev-parse', 'HEAD'), head, 'it had never its name')
+    t.same(never.journal.all(), [])
+    t.same(sources(never), ['100.64.12.11'])
+    await t.rejects(never.put('exemption', 'beta', { sources: ['100.64.12.12'] }), /edited by hand/)
+    never.journal.add(entry('f'))
+    await never.close()
+    await rm(`${file}.4194305.new`)
+    const happened = await openDesk(t, root, { state })
+    await happened.history.recorder.settle()
+    t.equal(await git(root, 'log', '-1', '--format=%an %s'), 'carol ours')
+    t.equal(await git(root, 'status', '--porcelain'), 'M exemptions/beta.yaml')
+    t.same(sources(happened), ['100.64.12.11'])
+    await happened.close()
+    await git(root, 'reset', '--quiet', '--hard', head)
+  })
   t.test('what never happened is dropped; of what did all files follow', async (t) => {
     const fifth = await openDesk(t, root, { state })
     const observed = residential.replace('enforce', 'observe')
