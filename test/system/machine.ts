@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -19,8 +19,7 @@ export interface Machine {
   run(argv: readonly string[], timeoutMs?: number): Promise<Output>
   /** Standard output; fails on an exit status other than 0. */
   mustRun(argv: readonly string[], timeoutMs?: number): Promise<string>
-  /** Synchronous, because it must also work in the last moment of a process. */
-  remove(): void
+  remove(): Promise<void>
 }
 
 const TARGET = `[Unit]
@@ -103,7 +102,6 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
 
   let power: ChildProcess | null = null
   let init = 0
-  let removed = false
   const switchOff = () => {
     power?.kill('SIGKILL')
     power = null
@@ -145,16 +143,20 @@ export async function makeMachine(lab: Lab, checkout: string): Promise<Machine> 
       if (code !== 0) throw new Error(`${argv.join(' ')}: exit status ${code}. ${stdout}${stderr}`)
       return stdout
     },
-    remove() {
-      // Whoever ends this process may tell of its exit more than once.
-      if (removed) return
-      removed = true
-      process.off('exit', self.remove)
+    async remove() {
+      process.off('exit', removeNow)
       switchOff()
-      for (const path of [base, library]) rmSync(path, { recursive: true, force: true, maxRetries: 9 })
+      // It is much, and others go on meanwhile.
+      for (const path of [base, library]) await rm(path, { recursive: true, force: true })
     },
   }
-  process.once('exit', self.remove)
+  /** In the last moment of a process. Whoever ends it may tell of its exit more than once. */
+  const removeNow = () => {
+    process.off('exit', removeNow)
+    switchOff()
+    for (const path of [base, library]) rmSync(path, { recursive: true, force: true })
+  }
+  process.once('exit', removeNow)
   return self
 }
 
