@@ -237,16 +237,20 @@ function exitFor(error: unknown): Exit {
   return EXIT.usage
 }
 
-// Whoever reads only the beginning, such as head(1), has seen enough; what the command does goes on to its end.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
-}
+// Whoever reads only the beginning, such as head(1), has seen enough; what the command does goes on to its end. What a full
+// disk did not take is missing.
+let isCutShort = false
+process.stderr.on('error', () => {})
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (code === 'EPIPE' || isCutShort) return
+  isCutShort = true
+  complain(`egress25: cannot write to standard output: ${code}`)
+  process.exitCode = EXIT.usage
+})
 
 try {
   await program.parseAsync()
 } catch (error) {
   exit = exitFor(error)
 }
-process.exitCode = exit
+process.exitCode = isCutShort ? EXIT.usage : exit

@@ -96,18 +96,27 @@ function leaves(command: Command, path: readonly string[]): Leaf[] {
 }
 
 function commandBlocks({ path, command }: Leaf): Block[] {
-  const words = command.registeredArguments.map((argument) => {
-    const name = `${argument.name().toUpperCase()}${argument.variadic ? '...' : ''}`
-    return argument.required ? name : `[${name}]`
-  })
+  // As `--help` has it, in the letters of manual pages.
+  const words = command
+    .usage()
+    .replace(/\[(options|command)\] ?/g, '')
+    .replace(/<([^>]+)>|\[([^\]]+)\]/g, (_, must: string, may: string) =>
+      must === undefined ? `[${may.toUpperCase()}]` : must.toUpperCase(),
+    )
+    .trim()
   return [
-    { is: 'item', term: [path, ...words].join(' '), text: command.description() },
+    { is: 'item', term: `${path} ${words}`.trimEnd(), text: command.description() },
     ...command.options.map((option) => ({ ...optionBlock(option), depth: 1 })),
   ]
 }
 
-function optionBlock({ flags, description }: Command['options'][number]): Block & { is: 'item' } {
-  return { is: 'item', term: flags, text: description }
+function optionBlock({
+  flags,
+  description,
+  defaultValue,
+}: Command['options'][number]): Block & { is: 'item' } {
+  const standard = defaultValue === undefined ? '' : ` (default: ${defaultValue})`
+  return { is: 'item', term: flags, text: `${description}${standard}` }
 }
 
 /** The example that is installed explains itself. */

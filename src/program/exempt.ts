@@ -39,7 +39,10 @@ export function addExemptCommands({ program, common, finish }: Shell): void {
   )
 
   subcommand(exempt, 'requests', 'exemptions that were asked for')
-    .option('--state <state>', 'requested, refused, in-force, …; default: all')
+    .option(
+      '--state <state>',
+      'requested, refused, withdrawn, revoked, in-force, expiring or expired; default: all',
+    )
     .action(async (options: { json?: boolean; state?: string }) => {
       const { listRequests } = await import('../commands/exemption-requests.ts')
       finish(await listRequests({ ...options, ...common(options) }))

@@ -412,6 +412,10 @@ t.test('manual pages are well formed, and know every command', async (t) => {
   for (const [, path = ''] of words.matchAll(/^ {4}'([a-z ]+)'\)/gm)) {
     if (path !== '' && path !== 'exempt') t.ok(output.includes(`\\fB${path.replaceAll('-', '\\-')}`), path)
   }
+  t.match(output, /explain \[DIR\] SOURCE DESTINATION/, 'arguments as they are typed')
+  t.match(output, /exempt add SOURCE\.\.\./)
+  // Groff takes bytes for letters.
+  for (const [page, text] of pages) t.notMatch(text, /[^\n -~]/, page)
   t.equal((await feed([COMMAND, 'manual', 'nonsense'], '')).code, 2)
   t.equal((await feed([COMMAND, 'completion', 'fish'], '')).code, 2)
   t.ok((await readFile(join(ROOT, 'scripts/install'), 'utf8')).includes('install_helps'))

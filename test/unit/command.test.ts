@@ -252,6 +252,12 @@ t.test('usage and surroundings', { jobs: 2 }, async (t) => {
     const code = await new Promise((resolve) => child.once('close', resolve))
     t.same([code, err], [0, ''])
   })
+  t.test('a full disk where the answer should go', async (t) => {
+    const shell = `${join(ROOT, 'scripts/egress25')} version > /dev/full`
+    const { code, err } = await run('sh', ['-c', shell])
+    t.equal(code, 2)
+    t.match(err, /^egress25: .*ENOSPC\n$/)
+  })
   t.test('wrong arguments of an exemption are named, and nothing is asked', async (t) => {
     const root = await directory(t, { 'c.yaml': 'api: { listen: ["unix:/nonexistent/api.sock"] }\n' })
     for (const [name, ...args] of [
