@@ -1,6 +1,6 @@
 /** The `egress25` command. Each subcommand is loaded when it is called: `check` need not wait for the API. */
 import { Command, CommanderError } from 'commander'
-import { UnreachableError } from './client.ts'
+import { UnreachableError } from './client/client.ts'
 import { complain, complainOf, EXIT, type Exit, print, printJson } from './commands/outcome.ts'
 import { ConfigError } from './config-error.ts'
 import { KernelError } from './kernel/kernel-error.ts'

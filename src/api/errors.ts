@@ -10,11 +10,10 @@ import {
   RequestDecidedError,
 } from '../control/exemption-requests.ts'
 import { UnguardedError } from '../control/guard.ts'
-import { OpenIncidentError } from '../control/infected-hosts.ts'
 import { ConfirmationPendingError, HeldError, NothingPendingError } from '../control/pending.ts'
 import { UnchangeableError } from '../control/plain-files.ts'
-import { PolicyError } from '../control/policy-error.ts'
 import { UnwritableError } from '../control/stage-change.ts'
+import { OpenIncidentError } from '../exemptions/infected-hosts.ts'
 import {
   ConflictError,
   EditedByHandError,
@@ -28,6 +27,7 @@ import { UnsignedError } from '../history/signed.ts'
 import { KernelError } from '../kernel/kernel-error.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { NAME } from '../policy/name.ts'
+import { PolicyError } from '../policy/policy-error.ts'
 import { pointerTo } from '../policy/shape.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
 import { TokenExistsError, TooManyTokensError } from '../store/tokens.ts'

@@ -9,7 +9,7 @@ import {
   type RequestState,
   requesterOf,
   type Stage,
-} from '../control/exemption-request.ts'
+} from '../exemptions/exemption-request.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { type ExemptionDocument, ExemptionSchema } from '../policy/schema.ts'
 import { checkShape } from '../policy/shape.ts'

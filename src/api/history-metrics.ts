@@ -1,7 +1,7 @@
 /** Metrics of the policies in git, and of the remote that they come from. */
 import type { Gauge, Registry } from 'prom-client'
 import type { PolicyRepository } from '../control/policy-repository.ts'
-import { SYNC_STATES } from '../history/sync.ts'
+import { SYNC_STATES } from '../control/sync.ts'
 import { gaugesOf } from './gauges.ts'
 
 /** Those of the remote have a series only where there is one. */

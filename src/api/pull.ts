@@ -2,7 +2,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { Type } from 'typebox'
 import { remoteBody } from '../control/policy-repository.ts'
-import { SYNC_STATES } from '../history/sync.ts'
+import { SYNC_STATES } from '../control/sync.ts'
 import type { Context } from './context.ts'
 import { ApiError, CHANGE_PROBLEMS, type ProblemCode } from './problem.ts'
 import type { Routes } from './route.ts'

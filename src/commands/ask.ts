@@ -1,6 +1,6 @@
 /** What commands that ask the service have in common: its answer, or why there is none. */
-import { callService, UnreachableError } from '../client.ts'
-import { readConfig } from '../config.ts'
+import { callService, UnreachableError } from '../client/client.ts'
+import { readConfig } from '../config/config.ts'
 import { complain, type Exit } from './outcome.ts'
 import { complainOfProblem } from './service-directory.ts'
 

@@ -1,5 +1,5 @@
 /** `egress25 check [DIR]`: reads everything, says all that is wrong with it. */
-import { readConfig } from '../config.ts'
+import { readConfig } from '../config/config.ts'
 import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'
 import { counted, diagnosticLines, EXIT, type Exit, print, printJson } from './outcome.ts'

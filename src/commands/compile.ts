@@ -1,7 +1,7 @@
 /** `egress25 compile [DIR]`: prints the nft script, as it would be applied on this gateway. */
 import { compile as compileModel } from '../compile/compile.ts'
 import { renderReplacement } from '../compile/nft/replacement.ts'
-import { type Config, readConfig } from '../config.ts'
+import { type Config, readConfig } from '../config/config.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
 import { loadPolicies } from '../policy/load.ts'

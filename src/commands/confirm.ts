@@ -1,6 +1,6 @@
 /** `egress25 confirm` and `egress25 rollback`: what becomes of a change that waits for its confirmation. */
-import { callService, mustBeAbsent } from '../client.ts'
-import { readConfig } from '../config.ts'
+import { callService, mustBeAbsent } from '../client/client.ts'
+import { readConfig } from '../config/config.ts'
 import { NothingPendingError } from '../control/pending.ts'
 import { openController } from './apply.ts'
 import { complain, EXIT, type Exit, print, printJson } from './outcome.ts'

@@ -4,19 +4,19 @@
  */
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { mustBeAbsent } from '../client.ts'
-import { readConfig } from '../config.ts'
+import { mustBeAbsent } from '../client/client.ts'
+import { readConfig } from '../config/config.ts'
 import { ConfigError } from '../config-error.ts'
 import {
   completeDocument,
   DocumentError,
   deleteChange,
-  type FileChange,
   findDocument,
   putChange,
 } from '../control/document-change.ts'
 import { stageChange } from '../control/stage-change.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
+import type { FileChange } from '../policy/file-change.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { type Loaded, loadPolicies } from '../policy/load.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'

@@ -1,5 +1,5 @@
 /** `egress25 explain [DIR] SOURCE DESTINATION`: the verdict, and the document that decided it. */
-import { readConfig } from '../config.ts'
+import { readConfig } from '../config/config.ts'
 import { type Explanation, explain as explainPacket } from '../policy/explain.ts'
 import { FORMATS } from '../policy/formats.ts'
 import { loadPolicies } from '../policy/load.ts'

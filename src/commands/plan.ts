@@ -1,7 +1,7 @@
 /** `egress25 plan [DIR]`: what an apply would change, asked of the service, or between two directories. */
-import { callService, UnreachableError } from '../client.ts'
+import { callService, UnreachableError } from '../client/client.ts'
 import { compile } from '../compile/compile.ts'
-import { type Config, readConfig } from '../config.ts'
+import { type Config, readConfig } from '../config/config.ts'
 import { runProcess } from '../kernel/process.ts'
 import { findUserIds } from '../kernel/users.ts'
 import { type Compiled, makePlan } from '../plan/plan.ts'

@@ -1,8 +1,8 @@
 /** `egress25 report`: who would be blocked, sorted by what they look like; and exemptions for the mail servers. */
 import { access, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { callService } from '../client.ts'
-import { readConfig } from '../config.ts'
+import { callService } from '../client/client.ts'
+import { readConfig } from '../config/config.ts'
 import { writeFileAtomically } from '../kernel/atomic-file.ts'
 import { SENDER_GROUPS, type SenderGroup } from '../report/evidence.ts'
 import { exemptionFiles } from '../report/exemption-documents.ts'

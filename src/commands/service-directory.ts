@@ -1,8 +1,8 @@
 /** What `apply` and `plan` have in common when they ask the service. */
 import { realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { callService } from '../client.ts'
-import type { Config } from '../config.ts'
+import { callService } from '../client/client.ts'
+import type { Config } from '../config/config.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
 import { argumentAt } from './argument-names.ts'
 import { complain, complainOf, EXIT, type Exit, printJson } from './outcome.ts'

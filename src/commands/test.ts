@@ -1,7 +1,7 @@
 /** `egress25 test [DIR]`: runs the `kind: test` documents. */
 import { lstat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { readConfig } from '../config.ts'
+import { readConfig } from '../config/config.ts'
 import { writeFileAtomically } from '../kernel/atomic-file.ts'
 import { hasErrors } from '../policy/diagnostic.ts'
 import { loadPolicies } from '../policy/load.ts'

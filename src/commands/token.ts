@@ -1,10 +1,10 @@
 /** `egress25 token`: who may use the API. Through the service when it runs, else in its database. */
 import { tokenBody } from '../api/tokens.ts'
 import { ROLES, type Role } from '../caller.ts'
-import { type Answer, callService, mustBeAbsent } from '../client.ts'
-import { readConfig } from '../config.ts'
+import { type Answer, callService, mustBeAbsent } from '../client/client.ts'
+import { localCaller } from '../client/local-caller.ts'
+import { readConfig } from '../config/config.ts'
 import { ConfigError } from '../config-error.ts'
-import { localCaller } from '../local-caller.ts'
 import { parseDuration } from '../policy/formats.ts'
 import { openApiDatabase } from '../store/api-database.ts'
 import { TokenExistsError, TokenStore, TooManyTokensError } from '../store/tokens.ts'

@@ -1,7 +1,7 @@
 /** `egress25 watch`: what happens now. On a terminal a view that renews itself, in a pipe a line for each event. */
-import { callService, type Heard, listenToService } from '../client.ts'
-import type { Listen } from '../config.ts'
-import { readConfig } from '../config.ts'
+import { callService, type Heard, listenToService } from '../client/client.ts'
+import type { Listen } from '../config/config.ts'
+import { readConfig } from '../config/config.ts'
 import type { Common } from './ask.ts'
 import { EXIT, type Exit, print } from './outcome.ts'
 import { renderWatch, type WatchState } from './watch-view.ts'

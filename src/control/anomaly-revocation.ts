@@ -2,10 +2,10 @@
 
 import { SERVICE } from '../caller.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
+import { exemptionsOf, isGrave } from '../exemptions/infected-hosts.ts'
 import type { DueRevocation, DueRevocations } from '../store/due-revocations.ts'
 import type { Controller } from './controller.ts'
 import { findDocument } from './document-change.ts'
-import { exemptionsOf, isGrave } from './infected-hosts.ts'
 
 export interface AnomalyRevocationOptions {
   readonly controller: Pick<Controller, 'delete' | 'inForce'>

@@ -7,9 +7,9 @@
  * told otherwise. When a name cannot be given then, that change alone is taken back from the kernel.
  */
 
+import type { ChangeKeeper, Remembered } from '../history/change-keeper.ts'
+import type { FileChange } from '../policy/file-change.ts'
 import type { MadeChange } from './change.ts'
-import type { ChangeKeeper, Remembered } from './change-keeper.ts'
-import type { FileChange } from './document-change.ts'
 import { HalfPlacedError, placeAll, stageAll, UnwritableError } from './stage-change.ts'
 
 /** Files and rules differ after a change that went wrong more than once: it says how. */

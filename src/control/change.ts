@@ -1,11 +1,11 @@
 /** What is asked of the policies, and what it comes to. */
 
 import type { Caller } from '../caller.ts'
+import type { Remembered } from '../history/change-keeper.ts'
+import type { FileChange } from '../policy/file-change.ts'
 import type { Loaded } from '../policy/load.ts'
 import type { Model } from '../policy/model.ts'
 import type { Document } from '../policy/schema.ts'
-import type { Remembered } from './change-keeper.ts'
-import type { FileChange } from './document-change.ts'
 
 /** How something is to be changed. */
 export interface How {

@@ -4,17 +4,10 @@ import type { LocatedDocument } from '../policy/build-model.ts'
 import type { Problem } from '../policy/diagnostic.ts'
 import { checkDocument } from '../policy/document.ts'
 import { removeDocument, renderDocument, replaceDocument } from '../policy/edit.ts'
+import type { FileChange } from '../policy/file-change.ts'
 import type { Overlay } from '../policy/files.ts'
 import type { Loaded } from '../policy/load.ts'
 import { type Document, type Kind, PLURALS } from '../policy/schema.ts'
-
-/** What one file is to hold: text, bytes where it is none, or null: the file goes. */
-export interface FileChange {
-  readonly path: string
-  readonly text: string | Uint8Array | null
-  /** Permissions; 0o644 by default. */
-  readonly mode?: number
-}
 
 /** The document in a request is not sound. */
 export class DocumentError extends Error {

@@ -1,8 +1,8 @@
 /** How people and programs are told that an exemption ends, or was taken back. Times are milliseconds since the epoch. */
 import type { ExemptionNews } from '../alerts/message.ts'
+import type { Lapse } from '../exemptions/lapses.ts'
 import type { DueRevocation } from '../store/due-revocations.ts'
 import type { EndingExemption } from './lapse-watch.ts'
-import type { Lapse } from './lapses.ts'
 
 /** A message must fit a pager: an exemption may have 100,000 sources. */
 const MOST_SOURCES = 100

@@ -2,6 +2,13 @@
 import { randomBytes } from 'node:crypto'
 import type { Caller } from '../caller.ts'
 import type { Incident } from '../detect/incident.ts'
+import {
+  type ExemptionRequest,
+  type RequestState,
+  requesterOf,
+  settled,
+} from '../exemptions/exemption-request.ts'
+import { graveIncidents, isGrave, newlyExempted, OpenIncidentError } from '../exemptions/infected-hosts.ts'
 import { parseDuration } from '../policy/formats.ts'
 import type { Model } from '../policy/model.ts'
 import { parsePrefix } from '../policy/prefix.ts'
@@ -10,8 +17,6 @@ import type { ExemptionDocument } from '../policy/schema.ts'
 import type { RequestQuery, StoredRequest } from '../store/exemption-requests.ts'
 import { HalfMadeError } from './carry-out.ts'
 import type { Controller, InForce } from './controller.ts'
-import { type ExemptionRequest, type RequestState, requesterOf, settled } from './exemption-request.ts'
-import { graveIncidents, isGrave, newlyExempted, OpenIncidentError } from './infected-hosts.ts'
 import { RequestBook, type RequestBookOptions } from './request-book.ts'
 import { RequestFollower } from './request-follower.ts'
 

@@ -1,10 +1,10 @@
 /** Looks every few seconds which exemptions end, and announces each end once, also across restarts. */
 
+import { type Ending, endKey, type Lapse, lapsesDue } from '../exemptions/lapses.ts'
 import type { Origin } from '../policy/diagnostic.ts'
 import { parseTimestamp } from '../policy/formats.ts'
 import type { LapseStore } from '../store/lapses.ts'
 import type { InForce } from './controller.ts'
-import { type Ending, endKey, type Lapse, lapsesDue } from './lapses.ts'
 
 /** An exemption's document, as far as people are told of it. */
 export interface EndingExemption extends Ending {

@@ -1,7 +1,7 @@
 /** Files that a change may touch: in their folders, and no links. */
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { FileChange } from './document-change.ts'
+import type { FileChange } from '../policy/file-change.ts'
 
 /** A file cannot be changed through the API as it stands; nothing was changed. */
 export class UnchangeableError extends Error {

@@ -5,8 +5,8 @@ import type { Compiled } from '../plan/plan.ts'
 import type { Overlay } from '../policy/files.ts'
 import { type Loaded, LoadMemory, loadPolicies } from '../policy/load.ts'
 import { relayUsers } from '../policy/model.ts'
+import { PolicyError } from '../policy/policy-error.ts'
 import { runPolicyTests } from '../policy/policy-tests.ts'
-import { PolicyError } from './policy-error.ts'
 
 export interface PolicyDirectoryOptions {
   readonly directory: string

@@ -6,9 +6,9 @@ import { NoHistoryError } from '../history/history-error.ts'
 import type { Journal } from '../history/journal.ts'
 import type { OpenedHistory } from '../history/open-history.ts'
 import type { PoliciesConfig } from '../history/policies-config.ts'
-import { Sync } from '../history/sync.ts'
 import type { Controller } from './controller.ts'
 import type { News } from './news.ts'
+import { Sync } from './sync.ts'
 import { WorkTreeWatch } from './work-tree-watch.ts'
 
 export interface PolicyRepositoryOptions {

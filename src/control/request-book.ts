@@ -1,8 +1,6 @@
 /** Requests for exemptions, as they are kept, and as they are shown beside what is in force. */
 
 import type { Caller } from '../caller.ts'
-import type { Model } from '../policy/model.ts'
-import type { ExemptionRequestStore, RequestQuery, StoredRequest } from '../store/exemption-requests.ts'
 import {
   type ExemptionRequest,
   type RequestEvent,
@@ -10,7 +8,9 @@ import {
   type Stage,
   settled,
   stateOf,
-} from './exemption-request.ts'
+} from '../exemptions/exemption-request.ts'
+import type { Model } from '../policy/model.ts'
+import type { ExemptionRequestStore, RequestQuery, StoredRequest } from '../store/exemption-requests.ts'
 
 export interface RequestBookOptions {
   readonly store: ExemptionRequestStore

@@ -1,9 +1,9 @@
 /** Requests follow what became of their exemptions, by whoever made the change, and also where a crash came between. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Caller } from '../caller.ts'
+import { type ExemptionRequest, endOf, settled } from '../exemptions/exemption-request.ts'
 import type { ExemptionDocument } from '../policy/schema.ts'
 import type { InForce } from './controller.ts'
-import { type ExemptionRequest, endOf, settled } from './exemption-request.ts'
 import type { RequestBook } from './request-book.ts'
 
 export class RequestFollower {

@@ -2,7 +2,7 @@
 import { access, constants, mkdir, readFile, rmdir, stat, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type StagedFile, stageFile, syncFolder, writeFileAtomically } from '../kernel/atomic-file.ts'
-import type { FileChange } from './document-change.ts'
+import type { FileChange } from '../policy/file-change.ts'
 
 /** The policy directory cannot be written; nothing was changed. */
 export class UnwritableError extends Error {}

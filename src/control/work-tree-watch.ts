@@ -5,8 +5,8 @@ import type { Recorder } from '../history/recorder.ts'
 import type { Edited, Repository } from '../history/repository.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
 import { DirectoryError } from '../policy/files.ts'
+import { PolicyError } from '../policy/policy-error.ts'
 import type { Controller } from './controller.ts'
-import { PolicyError } from './policy-error.ts'
 
 export interface ByHand {
   /** What is not committed. */

@@ -1,6 +1,6 @@
 /** The history of a policy directory: who changed what, when and why; and the way back. */
 import { randomBytes } from 'node:crypto'
-import type { ChangeKeeper, Intent, Remembered } from '../control/change-keeper.ts'
+import type { ChangeKeeper, Intent, Remembered } from './change-keeper.ts'
 import { type ChangeRecord, signatureOf } from './change-record.ts'
 import { type ChangedDocument, changedDocuments } from './changed-documents.ts'
 import { type MergedFile, replay } from './merge.ts'

@@ -1,12 +1,12 @@
 /** Brings the policies into force at the start and at a reload, and says why where they cannot be. */
 import type { Logger } from 'pino'
 import type { Metrics } from '../api/metrics.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import type { Controller } from '../control/controller.ts'
 import { ConfirmationPendingError, HeldError } from '../control/pending.ts'
-import { PolicyError } from '../control/policy-error.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import { DirectoryError } from '../policy/files.ts'
+import { PolicyError } from '../policy/policy-error.ts'
 
 /** A mistake in the policies must not keep the gateway from being watched: what was good last stays in force. */
 export async function applyAtStart(

@@ -1,7 +1,7 @@
 /** What the service remembers things in, which is its alone while it runs. */
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import { ConfigError } from '../config-error.ts'
 import { keepLock, LockedError } from '../kernel/lock.ts'
 import { openDatabase, openRelaxed } from '../store/database.ts'

@@ -1,7 +1,7 @@
 /** What is done again and again while the service runs: signs of life, what is due, and forgetting what is over. */
 import type { Logger } from 'pino'
 import type { Alerts } from '../alerts/alerts.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
 import type { LapseWatch } from '../control/lapse-watch.ts'

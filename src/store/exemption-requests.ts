@@ -1,6 +1,6 @@
 /** Requests for exemptions in the database. */
 import type { DatabaseSync } from 'node:sqlite'
-import { type ExemptionRequest, endOf, requesterOf, type Stage } from '../control/exemption-request.ts'
+import { type ExemptionRequest, endOf, requesterOf, type Stage } from '../exemptions/exemption-request.ts'
 
 export interface RequestQuery {
   readonly stages: readonly Stage[] | null

@@ -12,7 +12,7 @@ import { formatSyslog, frameSyslog, type SyslogMessage } from '../../src/alerts/
 import { syslogContent } from '../../src/alerts/formats/syslog-content.ts'
 import { teams } from '../../src/alerts/formats/teams.ts'
 import { threadOf } from '../../src/alerts/formats/thread.ts'
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { ConfigError } from '../../src/config-error.ts'
 import { DIGEST, HOSTILE, hostileMessage, incident, incidentMessage, OTHERS, TIME } from './alert-samples.ts'
 import './seed.ts'

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, normalize } from 'node:path'
 import t from 'tap'
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { DIAGNOSTIC_CODES } from '../../src/policy/diagnostic.ts'
 import { policyJsonSchema } from '../../src/policy/json-schema.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
@@ -142,3 +142,35 @@ t.test('every link within the project leads somewhere', async (t) => {
     }
   }
 })
+
+t.test('a folder imports only from those above it in the architecture', async (t) => {
+  const text = await readFile(join(ROOT, 'docs/architecture.md'), 'utf8')
+  const order = [...text.matchAll(/^\| `src\/([a-z]+)\/` \|/gm)].map(([, name]) => name)
+  const files = (await readdir(join(ROOT, 'src'), { recursive: true })).filter((path) => /\.tsx?$/.test(path))
+  const [folders, beside] = [
+    files.filter((path) => path.includes('/')),
+    files.filter((path) => !path.includes('/')),
+  ]
+  t.same([...new Set(folders.map(folderOf))].sort(), [...order].sort(), 'each has its row')
+  const wrong: string[] = []
+  for (const path of [...folders, ...beside.filter((path) => !/^(cli|serve)\.ts$/.test(path))]) {
+    const own = order.indexOf(folderOf(path))
+    for (const [, to = ''] of (await readFile(join(ROOT, 'src', path), 'utf8')).matchAll(
+      / from '(\.[^']+)'/g,
+    )) {
+      const imported = normalize(join(dirname(path), to))
+      if (imported.startsWith('..')) continue
+      const isFine = imported.includes('/')
+        ? folderOf(imported) === folderOf(path) ||
+          (own === -1 ? folderOf(imported) === 'policy' : order.indexOf(folderOf(imported)) < own)
+        : !/^(cli|serve)\.ts$/.test(imported)
+      if (!isFine) wrong.push(`${path} imports ${imported}`)
+    }
+  }
+  t.same(wrong, [])
+})
+
+/** Of a path in src. */
+function folderOf(path: string): string | undefined {
+  return path.split('/')[0]
+}

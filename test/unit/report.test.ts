@@ -1,7 +1,7 @@
 /** What looks like a mail server, and what like a bot: labelled machines, and the documents that come of it. */
 import t from 'tap'
 import { GROUP_OF, observed, sortObserved } from '../../scripts/corpus-parts/sorted.ts'
-import { parseConfig } from '../../src/config.ts'
+import { parseConfig } from '../../src/config/config.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
 import type { SenderEvidence, SenderGroup } from '../../src/report/evidence.ts'
 import { exemptionFiles } from '../../src/report/exemption-documents.ts'

@@ -1,6 +1,6 @@
 /** Who runs a command, for the record. */
 import { userInfo } from 'node:os'
-import type { Caller } from './caller.ts'
+import type { Caller } from '../caller.ts'
 
 /** The user of this process; through sudo, who called it. Whoever may change the kernel may do everything. */
 export function localCaller(env: NodeJS.ProcessEnv = process.env): Caller {

@@ -1,6 +1,6 @@
 /** Why a policy directory was not applied. */
-import type { Diagnostic } from '../policy/diagnostic.ts'
-import type { ExpectationResult } from '../policy/policy-tests.ts'
+import type { Diagnostic } from './diagnostic.ts'
+import type { ExpectationResult } from './policy-tests.ts'
 
 /** The documents have mistakes, or their tests fail; the old rules are in force. */
 export class PolicyError extends Error {

@@ -1,6 +1,6 @@
 /** What remembers changes of the policy directory, as the controller sees it: the history, where there is one. */
 import type { Caller } from '../caller.ts'
-import type { FileChange } from './document-change.ts'
+import type { FileChange } from '../policy/file-change.ts'
 
 /** A change that is about to be made. */
 export interface Intent {

@@ -8,8 +8,8 @@ import {
 } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { createInterface } from 'node:readline'
-import type { Listen } from './config/api.ts'
-import { ConfigError } from './config-error.ts'
+import type { Listen } from '../config/api.ts'
+import { ConfigError } from '../config-error.ts'
 import { localCaller } from './local-caller.ts'
 
 export interface Answer {

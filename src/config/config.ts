@@ -2,10 +2,17 @@
 import { readFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { type Static, Type } from 'typebox'
-import type { AlertingConfig, ChannelConfig } from './alerts/alerts-config.ts'
-import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from './compile/options.ts'
-import { ALERTING_SECTIONS, buildAlerting } from './config/alerting.ts'
-import { ALERT_FORMATS, AlertsSchema, alertProblems, buildAlerts } from './config/alerts.ts'
+import type { AlertingConfig, ChannelConfig } from '../alerts/alerts-config.ts'
+import { type CompileOptions, DEFAULT_COMPILE_OPTIONS } from '../compile/options.ts'
+import { ConfigError } from '../config-error.ts'
+import type { PoliciesConfig } from '../history/policies-config.ts'
+import { diagnostic, type Problem } from '../policy/diagnostic.ts'
+import { FORMATS, parseDuration, quote } from '../policy/formats.ts'
+import { checkShape } from '../policy/shape.ts'
+import { parseYaml } from '../policy/yaml-source.ts'
+import type { SubscriberSource } from '../subscribers/subscriber-source.ts'
+import { ALERTING_SECTIONS, buildAlerting } from './alerting.ts'
+import { ALERT_FORMATS, AlertsSchema, alertProblems, buildAlerts } from './alerts.ts'
 import {
   API_FORMATS,
   type ApiConfig,
@@ -14,20 +21,13 @@ import {
   buildApi,
   type Listen,
   withSocket,
-} from './config/api.ts'
-import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './config/exemptions.ts'
-import { buildPolicies, POLICIES_FORMATS, PoliciesSchema, policiesProblems } from './config/policies.ts'
-import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './config/report.ts'
-import { buildSubscribers, SubscribersSchema, subscriberProblems } from './config/subscribers.ts'
-import { ConfigError } from './config-error.ts'
-import type { PoliciesConfig } from './history/policies-config.ts'
-import { diagnostic, type Problem } from './policy/diagnostic.ts'
-import { FORMATS, parseDuration, quote } from './policy/formats.ts'
-import { checkShape } from './policy/shape.ts'
-import { parseYaml } from './policy/yaml-source.ts'
-import type { SubscriberSource } from './subscribers/subscriber-source.ts'
+} from './api.ts'
+import { buildExemptions, type ExemptionsConfig, ExemptionsSchema } from './exemptions.ts'
+import { buildPolicies, POLICIES_FORMATS, PoliciesSchema, policiesProblems } from './policies.ts'
+import { buildReport, REPORT_FORMATS, type ReportConfig, ReportSchema } from './report.ts'
+import { buildSubscribers, SubscribersSchema, subscriberProblems } from './subscribers.ts'
 
-export type { Listen } from './config/api.ts'
+export type { Listen } from './api.ts'
 
 export const DEFAULT_CONFIG_FILE = '/etc/egress25/egress25.yaml'
 
