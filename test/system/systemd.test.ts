@@ -425,6 +425,24 @@ t.test('on a machine that runs systemd', async (t) => {
     await until('the rules', async () => (await client.connect(BLOCKED)) === 'reset')
   })
 
+  t.test('the journal knows how grave each line is', async (t) => {
+    const slip = '/etc/egress25/policies/slip.yaml'
+    await write(slip, 'kind: policy\n')
+    await machine.mustRun(['systemctl', 'reload', 'egress25'])
+    const levels = async (...options: string[]) => {
+      const text = await machine.mustRun(['journalctl', '-u', 'egress25', '-o', 'cat', ...options])
+      return text.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
+    }
+    const grave = await until('the mistake', async () => {
+      const found = await levels('--priority', 'err')
+      return found.some(({ msg }) => msg === 'policies not applied') && found
+    })
+    t.same([...new Set(grave.map(({ level }) => level))], [50])
+    t.ok((await levels()).some(({ level }) => level === 30))
+    await machine.mustRun(['rm', slip])
+    await machine.mustRun(['systemctl', 'reload', 'egress25'])
+  })
+
   t.test('signs of life arrive; a hung service is replaced, and blocks meanwhile', async (t) => {
     const sign = () => show('egress25', 'WatchdogTimestampMonotonic')
     const before = await sign()
