@@ -79,7 +79,19 @@ export async function extendExemption(name: string, options: ExtendOptions): Pro
   const found = await ask<ExemptionDocument>({ json, config }, { path: pathOf(name) })
   if ('exit' in found) return found.exit
   const { kind: _kind, name: _name, ...rest } = found.body
-  return put({ json, config }, name, { ...rest, expires }, { 'if-match': found.etag ?? '' }, options)
+  const exit = await put(
+    { json, config },
+    name,
+    { ...rest, expires },
+    { 'if-match': found.etag ?? '' },
+    options,
+  )
+  const before = rest.expires
+  if (exit === EXIT.done && (before === undefined || Date.parse(before) > Date.parse(expires)))
+    complain(
+      `egress25: that is sooner than before: it ${before === undefined ? 'had no end' : `ended ${before}`}`,
+    )
+  return exit
 }
 
 async function put(

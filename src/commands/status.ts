@@ -88,6 +88,7 @@ function lines({
     ['incidents', Object.keys(open).length === 0 ? 'none open' : list(open), null],
   ]
   if (repository?.reason === null) rows.push(...historyRows(repository))
+  else if (repository?.failure != null) rows.push(['history', `NONE: ${repository.failure}`, 'red'])
   if (requests.waiting > 0)
     rows.push(['requests', `${requests.waiting} wait for a decision: egress25 exempt requests`, 'yellow'])
   if (pending !== null) {

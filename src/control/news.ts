@@ -238,6 +238,12 @@ export class News implements MonitorLog {
     this.#events.publish('history', { event: 'failed', reason: message })
   }
 
+  /** There is a repository, and nothing is committed to it. */
+  historyUnusable(reason: string): void {
+    this.#log.error({ reason }, 'changes are not committed: the repository of the policies cannot be used')
+    this.#events.publish('history', { event: 'failed', reason })
+  }
+
   editedByHand({ files, state, reason, diagnostics }: ByHand): void {
     const body = { state, reason, files: files.slice(0, 100), diagnostics: diagnostics.slice(0, 20) }
     const line = 'the policy directory was edited by hand'

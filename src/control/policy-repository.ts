@@ -82,6 +82,7 @@ export class PolicyRepository {
   }
 
   start(): void {
+    if (this.#unusable !== null) this.#options.news.historyUnusable(this.#unusable)
     this.#watch?.start()
     this.#pullIn(0)
   }
@@ -107,7 +108,7 @@ export class PolicyRepository {
   /** For metrics: numbers and fixed words alone. */
   get measured() {
     const { opened } = this.#options
-    const { waiting, failure } = opened.history?.recorder.status ?? { waiting: 0, failure: null }
+    const { waiting, failure } = opened.history?.recorder.status ?? { waiting: 0, failure: this.#unusable }
     const sync = this.#sync
     return {
       waiting,
@@ -128,7 +129,7 @@ export class PolicyRepository {
   /** For the status: everything about it in one object. */
   body() {
     const { opened, config } = this.#options
-    if (opened.history === null) return { ...NONE, reason: opened.reason }
+    if (opened.history === null) return { ...NONE, reason: opened.reason, failure: this.#unusable }
     const { waiting, failure, head } = opened.history.recorder.status
     const found = this.#watch?.found
     return {
@@ -145,6 +146,12 @@ export class PolicyRepository {
       },
       remote: this.#sync === null ? null : remoteBody(this.#sync, config),
     }
+  }
+
+  /** Why the repository that is there is not used. */
+  get #unusable(): string | null {
+    const { opened } = this.#options
+    return opened.history === null && opened.isUnusable ? opened.reason : null
   }
 
   #pullIn(milliseconds: number): void {

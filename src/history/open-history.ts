@@ -24,8 +24,8 @@ export interface OpenHistoryOptions {
 
 export type OpenedHistory =
   | { readonly history: History; readonly remote: Remote | null }
-  /** Why there is none. */
-  | { readonly history: null; readonly reason: string }
+  /** Why there is none; `isUnusable`: there is a repository, and somebody will think that changes are committed to it. */
+  | { readonly history: null; readonly reason: string; readonly isUnusable: boolean }
 
 /**
  * Opens the history, and puts right what a crash has left, before anything is applied.
@@ -33,7 +33,7 @@ export type OpenedHistory =
  */
 export async function openHistory(options: OpenHistoryOptions): Promise<OpenedHistory> {
   const { config, gateway, run, journal, now, onCommitted, onFailed } = options
-  if (config.history === 'off') return { history: null, reason: 'policies.history is off' }
+  if (config.history === 'off') return { history: null, reason: 'policies.history is off', isUnusable: false }
   const git = new Git({ run, directory: config.directory })
   let repository: Repository | null
   try {
@@ -46,13 +46,13 @@ export async function openHistory(options: OpenHistoryOptions): Promise<OpenedHi
     }
   } catch (error) {
     if (config.remote !== null || config.history === 'init' || !(error instanceof GitError)) throw error
-    return { history: null, reason: error.message }
+    return { history: null, reason: error.message, isUnusable: true }
   }
   if (repository === null) {
     const reason = `${config.directory} is no git work tree`
     if (config.remote !== null)
       throw new GitError(`${reason}: clone the remote there, or set policies.history: init`)
-    return { history: null, reason }
+    return { history: null, reason, isUnusable: false }
   }
   const committer: Signature = {
     name: 'egress25',

@@ -8,9 +8,9 @@ export class PolicyError extends Error {
   readonly failedTests: readonly ExpectationResult[]
 
   constructor(diagnostics: readonly Diagnostic[], failedTests: readonly ExpectationResult[] = []) {
-    const what =
-      failedTests.length > 0 ? `${failedTests.length} policy tests fail` : 'the policies have mistakes'
-    super(`${what}; nothing was changed`)
+    const { length } = failedTests
+    const failing = length === 1 ? 'a policy test fails' : `${length} policy tests fail`
+    super(`${length > 0 ? failing : 'the policies have mistakes'}; nothing was changed`)
     this.diagnostics = diagnostics
     this.failedTests = failedTests
   }

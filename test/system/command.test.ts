@@ -163,7 +163,11 @@ t.test('with the service', async (t) => {
     })
     t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7'), { code: 2, stderr: /--for/ })
     t.equal((await g.egress25('exempt', 'extend', 'none', '--for', '1h')).code, 1)
-    t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7', '--for', '60d'), { code: 0 })
+    t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7', '--for', '20d'), {
+      code: 0,
+      stderr: `ended ${expires}`,
+    })
+    t.match(await g.egress25('exempt', 'extend', 'host-100-64-12-7', '--for', '60d'), { code: 0, stderr: '' })
     const extended = await json('exempt', 'show', 'host-100-64-12-7')
     t.match(extended, { ticket: 'NOC-4711', reason }, 'the rest stays')
     t.ok(Date.parse(extended.expires) > Date.parse(expires))
@@ -180,6 +184,7 @@ t.test('with the service', async (t) => {
     const { items } = await json('history', '--path', 'exemptions/host-100-64-12-7.yaml')
     t.match(items, [
       { subject: /removed/, reason: 'Nicht mehr nötig.' },
+      { subject: /changed/, reason: null },
       { subject: /changed/, reason: null },
       { subject: /added/, reason: 'A mail server of its own.' },
     ])

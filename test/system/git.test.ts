@@ -3,7 +3,7 @@
  * they come from, and go back to, a remote behind a real sshd.
  */
 import { createHmac } from 'node:crypto'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chown, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
@@ -356,3 +356,21 @@ t.test('a remote behind ssh, and exemptions under four eyes', { buffered: true }
 
   t.test('after all of it', async (t) => t.equal(await g.stop(service), 0))
 })
+
+t.test(
+  "a repository that is somebody else's is not used, and that is said",
+  { buffered: true },
+  async (t) => {
+    const g = await gateway(t)
+    const policies = join(g.directory, 'policies')
+    await run(['git', '-C', policies, 'init', '--quiet'])
+    await chown(join(policies, '.git'), 64_025, 64_025)
+    await g.start()
+    t.equal((await g.ask('PUT', '/v1/exemptions/acme', { sources: ['100.64.12.7'] })).status, 201)
+    const { repository } = await g.get('/v1/status')
+    t.match(repository, { reason: /another user/, failure: /another user/, waiting: 0 })
+    t.match(await g.egress25('status'), { code: 0, stdout: /^history +NONE: .*another user/m })
+    t.match((await g.ask('GET', '/metrics')).text, /^egress25_history_ok 0$/m)
+    t.match(await g.log(), /"level":50.*another user.*changes are not committed/)
+  },
+)
