@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { YAML_LIMITS } from '../policy/bounded-yaml.ts'
 import { diagnostic } from '../policy/diagnostic.ts'
 import { parseYaml } from '../policy/yaml-source.ts'
-import { hookChanges } from './change-hooks.ts'
+import { hookChanges, isReading } from './change-hooks.ts'
 import { ApiError } from './problem.ts'
 import type { Api } from './route.ts'
 
@@ -20,6 +20,11 @@ export function readBodies(app: Api): void {
     async (request: FastifyRequest, bytes: Buffer) => readYaml(decode(request, bytes)),
   )
   // A body that nobody reads is one that somebody meant.
+  app.addHook('onRequest', ({ method, headers }, _, done) => {
+    const { 'content-length': length = '0', 'transfer-encoding': encoding } = headers
+    if ((length === '0' && encoding === undefined) || !isReading(method)) return done()
+    done(new ApiError('bad-request', `${method} takes no body`))
+  })
   hookChanges(app, {
     preValidation: async ({ body, routeOptions: { schema, config } }) => {
       if (body === undefined || body === null || schema?.body !== undefined || config.body !== undefined)

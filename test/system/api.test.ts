@@ -179,6 +179,13 @@ t.test('the API is what /openapi.json says', async (t) => {
     for (const path of ['/healthz', '/metrics'])
       t.equal((await g.ask('GET', `${path}?at=1`)).status, 200, 'probes and scrapes are asked in many ways')
 
+    // A filter that would not be one.
+    for (const path of ['/v1/incidents', '/v1/status', '/v1/attempts']) {
+      const { status } = await client.ask({ method: 'GET', path, body: '{"state":"open"}' })
+      t.equal(status, 400, path)
+      t.equal((await client.ask({ method: 'GET', path, body: '' })).status, 200, path)
+    }
+
     // A pointer is one into the body that was sent.
     await refused('POST', '/v1/tokens', '/Role', { name: 'misspelt', role: 'viewer', Role: 'admin' })
     await refused('POST', '/v1/silences', '/networks/0', { for: '1h', networks: ['10.0.0.1/8'] })
