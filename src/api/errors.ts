@@ -11,7 +11,6 @@ import {
 } from '../control/exemption-requests.ts'
 import { UnguardedError } from '../control/guard.ts'
 import { ConfirmationPendingError, HeldError, NothingPendingError } from '../control/pending.ts'
-import { UnchangeableError } from '../control/plain-files.ts'
 import { UnwritableError } from '../control/stage-change.ts'
 import { OpenIncidentError } from '../exemptions/infected-hosts.ts'
 import {
@@ -21,6 +20,7 @@ import {
   NoHistoryError,
   NoRevisionError,
   RewrittenError,
+  UnchangeableError,
 } from '../history/history-error.ts'
 import { SignersError } from '../history/openpgp-keys.ts'
 import { UnsignedError } from '../history/signed.ts'

@@ -14,7 +14,7 @@ export const PROBLEMS = {
   'not-acceptable': [406, 'It cannot be had in any form that the request accepts'],
   'request-timeout': [408, 'The request did not arrive in time'],
   'file-exists': [409, 'The file for this document holds something else'],
-  'file-unchangeable': [409, 'The file is a link, or in a folder that is one'],
+  'file-unchangeable': [409, 'The file can be changed by hand only'],
   'confirmation-pending': [409, 'Another change waits for its confirmation'],
   'nothing-pending': [409, 'No change waits for a confirmation'],
   'policies-held': [409, 'The policies hold a change that was taken back'],

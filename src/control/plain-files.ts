@@ -1,17 +1,8 @@
 /** Files that a change may touch: in their folders, and no links. */
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { UnchangeableError } from '../history/history-error.ts'
 import type { FileChange } from '../policy/file-change.ts'
-
-/** A file cannot be changed through the API as it stands; nothing was changed. */
-export class UnchangeableError extends Error {
-  readonly files: readonly string[]
-
-  constructor(file: string, why: string) {
-    super(`${file} cannot be changed here: ${why}; nothing was changed`)
-    this.files = [file]
-  }
-}
 
 /**
  * In place of a link would be a file, and what it leads to would stay as it was. Behind a folder that is a link a file would

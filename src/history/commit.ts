@@ -69,11 +69,14 @@ export function commitOf(record: ChangeRecord, message: string, committer: Signa
 /**
  * Tells the index of files that were committed past it. What somebody has staged of them stays staged.
  * @param files what the index is expected to have, and what was committed
+ * @param parent what it was committed on top of; where that has a file otherwise than expected, so may the index
  */
 export async function followInIndex(
-  { git, noId }: Repository,
+  repository: Repository,
+  parent: string | null,
   files: readonly { readonly path: string; readonly before: string | null; readonly after: Blob | null }[],
 ): Promise<void> {
+  const { git, noId } = repository
   const listed = await git.read(['ls-files', '-s', '-z', '--', ...files.map(({ path }) => path)])
   const staged = new Map(
     records(listed).map((line) => {
@@ -81,8 +84,16 @@ export async function followInIndex(
       return [path, id]
     }),
   )
+  const others = files.filter(({ path, before }) => (staged.get(path) ?? null) !== before)
+  const committed = await (others.length === 0
+    ? new Map<string, Blob>()
+    : repository.files(
+        parent,
+        others.map(({ path }) => path),
+      ))
   const lines = files.flatMap(({ path, before, after }) => {
-    if ((staged.get(path) ?? null) !== before) return []
+    const known = staged.get(path) ?? null
+    if (known !== before && known !== committed.get(path)?.id) return []
     return [`${after === null ? `0 ${noId}` : `${after.mode} ${after.id}`}\t${path}\0`]
   })
   if (lines.length > 0) await git.read(['update-index', '-z', '--index-info'], { input: lines.join('') })

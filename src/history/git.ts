@@ -1,7 +1,7 @@
 /**
  * Starts git(1) in one work tree: no shell, a time limit, and nothing of the surroundings but what is said here. No
  * configuration of the machine or a user, no prompts, and no program that the repository names (hooks, file monitors,
- * pagers, external diffs) is run.
+ * pagers, external diffs; filters: repository.ts) is run.
  */
 import { dirname } from 'node:path'
 import {
@@ -20,8 +20,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   'core.hooksPath': '/dev/null',
   'core.fsmonitor': 'false',
   'core.pager': 'cat',
-  'core.autocrlf': 'false',
   'core.quotePath': 'false',
+  'core.safecrlf': 'false',
   // What was acknowledged must survive a power cut before its journal is dropped.
   'core.fsync': 'all',
   'credential.helper': '',
@@ -65,6 +65,11 @@ export class Git {
 
   get directory(): string {
     return this.#options.directory
+  }
+
+  /** The same with more settings. */
+  with(settings: NonNullable<GitOptions['settings']>): Git {
+    return new Git({ ...this.#options, settings: { ...this.#options.settings, ...settings } })
   }
 
   /** By which it is started, for what is asked of other programs. */

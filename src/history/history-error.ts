@@ -16,6 +16,16 @@ export class EditedByHandError extends Error {
   }
 }
 
+/** A file cannot be changed through the API as it stands; nothing was changed. */
+export class UnchangeableError extends Error {
+  readonly files: readonly string[]
+
+  constructor(file: string, why: string) {
+    super(`${file} cannot be changed here: ${why}; nothing was changed`)
+    this.files = [file]
+  }
+}
+
 /** Two changes touch the same lines or documents, and nobody but a person can say what is meant. */
 export class ConflictError extends Error {
   readonly files: readonly string[]

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { ChangeKeeper, Intent, Remembered } from './change-keeper.ts'
 import { type ChangeRecord, signatureOf } from './change-record.ts'
 import { type ChangedDocument, changedDocuments } from './changed-documents.ts'
+import { UnchangeableError } from './history-error.ts'
 import { type MergedFile, replay } from './merge.ts'
 import type { Recorder } from './recorder.ts'
 import type { FileDifference, Repository } from './repository.ts'
@@ -43,8 +44,11 @@ export class History implements ChangeKeeper {
     return this.#options.recorder
   }
 
-  mustBeCommitted(files: ReadonlyMap<string, string | Uint8Array | null>): Promise<void> {
-    return this.recorder.mustBeCommitted(files)
+  async mustBeCommitted(files: ReadonlyMap<string, string | Uint8Array | null>): Promise<void> {
+    const [path] = await this.repository.filtered([...files.keys()])
+    if (path !== undefined)
+      throw new UnchangeableError(path, 'git passes it through a filter, and none is run here')
+    await this.recorder.mustBeCommitted(files)
   }
 
   begin({ by, subject, reason, reverts = null, files }: Intent): Remembered {

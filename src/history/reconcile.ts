@@ -83,7 +83,7 @@ export async function moveBranch(repository: Repository, { from, to }: AdvanceRe
     before: before?.id ?? null,
     after,
   }))
-  await followInIndex(repository, files).catch(() => {})
+  await followInIndex(repository, from, files).catch(() => {})
 }
 
 /** Files are completed only where nobody has edited them. */
@@ -121,8 +121,12 @@ async function look(
     const bytes = await readFile(file).catch(() => null)
     return bytes === null ? null : repository.blobId(bytes)
   }
-  const id = await idOf(whole)
+  const bytes = await readFile(whole).catch(() => null)
+  const id = bytes === null ? null : repository.blobId(bytes)
   if (id === before) return { isAsBefore: true, isPending: true }
+  // What was pulled is told by what git keeps of it.
+  if (id !== after && bytes !== null && before !== null && (await repository.idKept(path, bytes)) === before)
+    return { isAsBefore: true, isPending: true }
   if (id === after || after === null) return { isAsBefore: false, isPending: false }
   const staged = await Promise.all((await stagedFor(whole)).map(idOf))
   return { isAsBefore: false, isPending: staged.includes(after) }

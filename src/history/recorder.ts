@@ -4,6 +4,7 @@
  * change; what cannot be committed waits in the journal, over restarts too.
  */
 import { randomUUID } from 'node:crypto'
+import { asKept } from './as-kept.ts'
 import { type ChangeRecord, messageOf, type Signature, TRAILERS } from './change-record.ts'
 import { addCommits, commitOf, followInIndex } from './commit.ts'
 import { EditedByHandError, GitError } from './history-error.ts'
@@ -96,7 +97,14 @@ export class Recorder {
       )
     if (edited().length === 0) return
     await this.refresh()
-    const left = edited()
+    const left: string[] = []
+    for (const path of edited()) {
+      const content = files.get(path) ?? null
+      const known = this.#files.get(path)
+      const isKept =
+        content !== null && known !== undefined && (await repository.idKept(path, content)) === known
+      if (!isKept) left.push(path)
+    }
     if (left.length > 0) throw new EditedByHandError(left)
   }
 
@@ -197,10 +205,15 @@ export class Recorder {
     const batch = this.#waiting.filter(({ isDone }) => isDone).slice(0, MOST_AT_ONCE)
     if (batch.length === 0) return
     this.#isUnsure = true
-    const commits = batch.map(({ record }) => commitOf(record, messageOf(record), committer))
+    const records = await asKept(
+      repository,
+      head.commit,
+      batch.map(({ record }) => record),
+    )
+    const commits = records.map((record) => commitOf(record, messageOf(record), committer))
     const ids = await addCommits(repository, head.branch, head.commit, commits)
     // First the index: cut short here, it would have what was committed as staged the other way round.
-    await this.#followInIndex(batch.map(({ record }) => record))
+    await this.#followInIndex(head.commit, records)
     this.#drop(batch)
     this.#isUnsure = false
     this.#head = { ...head, commit: ids.at(-1) ?? head.commit }
@@ -218,7 +231,11 @@ export class Recorder {
       const depth = String(this.#waiting.length + 1_000)
       const known = new Set((await repository.git.read(['log', '-n', depth, format, commit])).split('\n'))
       const committed = this.#waiting.filter(({ record }) => known.has(record.id))
-      if (committed.length > 0) await this.#followInIndex(committed.map(({ record }) => record))
+      if (committed.length > 0)
+        await this.#followInIndex(
+          null,
+          committed.map(({ record }) => record),
+        )
       this.#drop(committed)
     }
     this.#isUnsure = false
@@ -229,7 +246,7 @@ export class Recorder {
     this.#waiting = this.#waiting.filter((one) => !committed.includes(one))
   }
 
-  #followInIndex(batch: readonly ChangeRecord[]): Promise<void> {
+  #followInIndex(parent: string | null, batch: readonly ChangeRecord[]): Promise<void> {
     const { repository } = this.#options
     const files = new Map<string, { path: string; before: string | null; after: string | null }>()
     for (const { path, before, text } of batch.flatMap((record) => record.files)) {
@@ -239,6 +256,7 @@ export class Recorder {
     }
     return followInIndex(
       repository,
+      parent,
       [...files.values()].map(({ after, ...file }) => ({
         ...file,
         after: after === null ? null : { mode: '100644', id: after },

@@ -46,11 +46,14 @@ export class Repository {
   readonly git: Git
   readonly #folder: string
   readonly #hash: string
+  /** Names of filters that the repository's configuration has a program for. They are not run. */
+  readonly #filters: readonly string[]
 
-  private constructor(git: Git, folder: string, hash: string) {
-    this.git = git
+  private constructor(git: Git, folder: string, hash: string, filters: readonly string[]) {
+    this.git = git.with(withoutFilters(filters))
     this.#folder = folder
     this.#hash = hash
+    this.#filters = filters
   }
 
   /**
@@ -71,7 +74,11 @@ export class Repository {
     ).split('\n')
     if (!isAbsolute(folder) || (await realpath(directory)) !== (await realpath(top)))
       throw new GitError(`${directory} is not the top of its git work tree`)
-    return new Repository(git, folder, format)
+    const { stdout } = await git.run(['config', '-z', '--name-only', '--get-regexp', '^filter\\.'], {
+      answers: [1],
+    })
+    const filters = records(stdout).flatMap((key) => /^filter\.(.*)\.[^.]*$/s.exec(key)?.[1] ?? [])
+    return new Repository(git, folder, format, [...new Set(filters)])
   }
 
   /** What keeps us from committing now, in words; null: nothing. */
@@ -129,10 +136,10 @@ export class Repository {
     return Number(await this.git.read(['rev-list', '--count', `${from}..${to}`]))
   }
 
-  /** The files of a commit with their blobs; of null none. */
-  async files(commit: string | null): Promise<Map<string, Blob>> {
+  /** The files of a commit, all or those of some paths, with their blobs; of null none. */
+  async files(commit: string | null, paths: readonly string[] = []): Promise<Map<string, Blob>> {
     if (commit === null) return new Map()
-    const text = await this.git.read(['ls-tree', '-r', '-z', '--full-tree', commit], {
+    const text = await this.git.read(['ls-tree', '-r', '-z', '--full-tree', commit, '--', ...paths], {
       maxOutput: 256 * 1024 * 1024,
     })
     return new Map(
@@ -193,6 +200,25 @@ export class Repository {
     return (await this.git.read(['hash-object', '-w', '--stdin'], { input: content })).trim()
   }
 
+  /**
+   * What git keeps of a file that says this in the work tree: line ends, for one, may differ from those there
+   * (gitattributes(5), `text` and `eol`; core.autocrlf). Answers its id.
+   */
+  async idKept(path: string, content: string | Uint8Array, keep = false): Promise<string> {
+    const args = ['hash-object', ...(keep ? ['-w'] : []), '--stdin', `--path=${path}`]
+    return (await this.git.read(args, { input: content })).trim()
+  }
+
+  /** Which of the files git would give to a filter, a program of the repository's configuration. */
+  async filtered(paths: readonly string[]): Promise<string[]> {
+    if (this.#filters.length === 0 || paths.length === 0) return []
+    const fields = records(await this.git.read(['check-attr', '-z', 'filter', '--', ...paths]))
+    return paths.filter((path) => {
+      const at = fields.findIndex((field, index) => index % 3 === 0 && field === path)
+      return this.#filters.includes(fields[at + 2] ?? '')
+    })
+  }
+
   /** The whole message of a commit. */
   async messageOf(commit: string): Promise<string> {
     const text = await this.git.read(['log', '-n', '1', '--format=%B', commit])
@@ -227,6 +253,16 @@ export class Repository {
     const bytes = typeof content === 'string' ? Buffer.from(content) : content
     return createHash(this.#hash).update(`blob ${bytes.length}\0`).update(bytes).digest('hex')
   }
+}
+
+/** An empty program is none. */
+function withoutFilters(filters: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    filters.flatMap((name) => [
+      ...['clean', 'smudge', 'process'].map((key) => [`filter.${name}.${key}`, ''] as const),
+      [`filter.${name}.required`, 'false'] as const,
+    ]),
+  )
 }
 
 function kindOf(staged: string, work: string): Edited['what'] {

@@ -6,11 +6,11 @@ import { toApiError } from '../../src/api/errors.ts'
 import { isSigned } from '../../src/api/pull.ts'
 import { AnomalyRevocation } from '../../src/control/anomaly-revocation.ts'
 import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
-import { UnchangeableError } from '../../src/control/plain-files.ts'
 import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import type { RequestEvent } from '../../src/exemptions/exemption-request.ts'
 import { newlyExempted } from '../../src/exemptions/infected-hosts.ts'
 import { signatureOf } from '../../src/history/change-record.ts'
+import { UnchangeableError } from '../../src/history/history-error.ts'
 import { KernelError } from '../../src/kernel/kernel-error.ts'
 import { runProcess } from '../../src/kernel/process.ts'
 import type { Exemption, Model } from '../../src/policy/model.ts'
@@ -99,6 +99,77 @@ t.test('a file stays what it is when a document in it changes', async (t) => {
   )
   await desk.history.recorder.settle()
   t.equal(await git(root, 'status', '--porcelain'), '')
+})
+
+t.test('line ends as the attributes of the repository say', async (t) => {
+  const shared = 'exemptions/shared.yaml'
+  let foreign = 0
+  const two = ['c', 'd']
+    .map((name) => `kind: exemption\nname: ${name}\nsources: [100.64.12.7]\n`)
+    .join('---\n')
+  for (const [attributes, ...config] of [
+    ['*.yaml eol=crlf\n'],
+    ['* text=auto\n', 'core.autocrlf', 'true'],
+    ['* text=auto\n', 'core.eol', 'crlf'],
+    ['* text=auto\n'],
+    ['*.yaml text\n'],
+  ]) {
+    const root = await workTree(t, { ...POLICIES, [shared]: two, '.gitattributes': attributes ?? '' })
+    if (config.length > 0) await git(root, 'config', ...config)
+    for (const file of [shared, 'policies/residential.yaml']) {
+      await rm(join(root, file))
+      await git(root, 'checkout', '--quiet', '--', file)
+    }
+    const text = () => readFile(join(root, shared), 'utf8')
+    const isForeign = (await text()).includes('\r\n')
+    if (isForeign) foreign++
+    const say = `${attributes} ${config.join('=')}`
+    const desk = await openDesk(t, root)
+    t.teardown(() => desk.close())
+    const put = (name: string, ticket: string) => desk.put('exemption', name, { ...EXEMPTION, ticket })
+    await put('c', 'NOC-1')
+    await put('d', 'NOC-2')
+    await desk.history.recorder.settle()
+    await put('c', 'NOC-3')
+    await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
+    await put('new', 'NOC-4')
+    await desk.history.recorder.settle()
+    t.equal(/(?<!\r)\n/.test(await text()), !isForeign, say)
+    t.match(await text(), /NOC-3.*NOC-2/s)
+    t.notMatch(await git(root, 'cat-file', '-p', `HEAD:${shared}`), /\r/, say)
+    t.equal(await git(root, 'status', '--porcelain'), '', say)
+    t.equal(
+      await git(root, 'diff', '--stat', 'HEAD~5', 'HEAD~4', '--', shared),
+      ` ${shared} | 1 +\n 1 file changed, 1 insertion(+)`.trim(),
+    )
+    for (const name of ['c', 'd'])
+      await desk.controller.delete('exemption', name, { by: ALICE, dryRun: false, mayGoAhead() {} })
+    await desk.history.recorder.settle()
+    t.equal(await git(root, 'status', '--porcelain'), '', say)
+    t.equal(await git(root, 'ls-files', shared), '')
+  }
+  t.equal(foreign, 3)
+})
+
+t.test('no filter of the repository is run', async (t) => {
+  const root = await workTree(t, { ...POLICIES, '.gitattributes': 'secret/*.yaml filter=crypt\n' })
+  const ran = join(await directory(t), 'ran')
+  await git(root, 'config', 'filter.crypt.clean', `touch ${ran}; tr a-z n-za-m`)
+  await git(root, 'config', 'filter.crypt.required', 'true')
+  await mkdir(join(root, 'secret'))
+  const file = join(root, 'secret/acme.yaml')
+  await writeFile(file, 'kind: exemption\nname: acme\nsources: [100.64.12.7]\n')
+  await git(root, 'add', '.')
+  await git(root, 'commit', '--quiet', '-m', 'Secret')
+  await rm(ran)
+  const desk = await openDesk(t, root)
+  t.teardown(() => desk.close())
+  const refused = await desk.put('exemption', 'acme', { sources: ['100.64.12.8'] }).catch((error) => error)
+  t.ok(refused instanceof UnchangeableError)
+  await desk.put('exemption', 'other', { sources: ['100.64.12.9'] })
+  await desk.history.recorder.settle()
+  await desk.history.repository.edited()
+  await t.rejects(lstat(ran))
 })
 
 t.test('a file that is a link is not replaced', async (t) => {

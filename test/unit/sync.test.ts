@@ -213,6 +213,26 @@ t.test(
   },
 )
 
+t.test('what is pulled in a work tree with line ends of Windows', async (t) => {
+  const { url, clone } = await gitServer(t)
+  await commit(clone, { '.gitattributes': '*.yaml eol=crlf\n', 'a.txt': 'one\n' }, 'Attributes')
+  await push(clone)
+  const root = join(await directory(t), 'work')
+  await git(clone, 'clone', '--quiet', url, root)
+  t.match(await readFile(join(root, 'residential.yaml'), 'utf8'), /\r\n/)
+  const desk = await openDesk(t, root, { remote: { remote: url } })
+  t.teardown(() => desk.close())
+  await commit(clone, { 'residential.yaml': RESIDENTIAL.replace('enforce', 'observe') }, 'Observe')
+  await push(clone)
+  await desk.sync?.pull(ALICE)
+  t.equal(desk.controller.inForce?.model.policies[0]?.mode, 'observe')
+  t.equal(await git(root, 'status', '--porcelain'), '')
+  await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'enforce' })
+  await desk.sync?.pull(ALICE)
+  t.equal(desk.sync?.status.state, 'in-step')
+  t.equal(await git(root, 'status', '--porcelain'), '')
+})
+
 t.test('signatures', async (t) => {
   const { url, clone } = await gitServer(t)
   const keys = await directory(t)
