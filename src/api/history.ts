@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Static, Type } from 'typebox'
+import { revertSubject } from '../history/change-record.ts'
 import type { RevisionPage } from '../history/history.ts'
 import { UnchangeableError } from '../history/history-error.ts'
 import type { Revision } from '../history/revisions.ts'
@@ -144,7 +145,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
             })),
           )
           await history.mustBeCommitted(new Map(changed.map(({ path, before }) => [path, before])))
-          const subject = `Revert "${revision.subject}"`
+          const subject = revertSubject(revision.subject)
           const remember = () =>
             history.begin({ by: caller, subject, reason, reverts: revision.id, files: changed })
           return { files: changed.map(({ path, text }) => ({ path, text })), remember }

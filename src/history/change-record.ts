@@ -62,6 +62,13 @@ export function messageOf({ subject, reason, requestId, reverts, id }: Omit<Chan
   return `${paragraphs.filter((text) => text !== '').join('\n\n')}\n`
 }
 
+/** As git-revert(1) calls it: what is taken back twice is there again. */
+export function revertSubject(subject: string): string {
+  const [, verb, of] = /^(Revert|Reapply) "(.*)"$/s.exec(subject) ?? []
+  if (of === undefined) return `Revert "${subject}"`
+  return verb === 'Revert' ? `Reapply "${of}"` : `Revert "${of}"`
+}
+
 function cleanLine(text: string): string {
   return text
     .replace(/[\p{Cc}\u2028\u2029]+/gu, ' ')

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { ChangeKeeper, Intent, Remembered } from './change-keeper.ts'
 import { type ChangeRecord, signatureOf } from './change-record.ts'
 import { type ChangedDocument, changedDocuments } from './changed-documents.ts'
-import { UnchangeableError } from './history-error.ts'
+import { ConflictError, UnchangeableError } from './history-error.ts'
 import { type MergedFile, replay } from './merge.ts'
 import type { Recorder } from './recorder.ts'
 import type { FileDifference, Repository } from './repository.ts'
@@ -114,16 +114,24 @@ export class History implements ChangeKeeper {
 
   /**
    * What files become when a revision is taken back.
-   * @throws NoRevisionError, ConflictError when the same lines were changed since, or GitError
+   * @throws NoRevisionError, ConflictError when the same lines were changed since or it cannot be taken back at all, or GitError
    */
   async revertOf(revision: string): Promise<{ readonly revision: Revision; readonly files: MergedFile[] }> {
     await this.recorder.settle()
     const { repository } = this
     const id = await repository.resolve(revision)
     const [found] = await listRevisions(repository, { from: id, skip: 0, limit: 1, path: null })
-    const { commit } = await repository.head()
+    const { branch, commit } = await repository.head()
     if (found === undefined) throw new Error(`${id} is not in the log`)
-    const before = found.parents[0] ?? (await repository.emptyTree())
+    const nothing = (why: string) => new ConflictError(`${why}; nothing was changed`, [])
+    if (commit === null || !(await repository.isAncestor(id, commit)))
+      throw nothing(`it is not in ${branch?.replace('refs/heads/', '') ?? 'what is checked out'}`)
+    const [parent = null] = found.parents
+    // Nobody who takes a change back means that port 25 shall be open to everybody.
+    if (parent === null && found.requestId === null)
+      throw nothing('it is where the history begins: without it no policy would be left')
+    if ((await repository.differences(parent, id)).length === 0) throw nothing('it changed no file')
+    const before = parent ?? (await repository.emptyTree())
     return { revision: found, files: await replay(repository, id, before, await repository.files(commit)) }
   }
 }

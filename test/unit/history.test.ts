@@ -9,7 +9,7 @@ import { ExemptionRequests } from '../../src/control/exemption-requests.ts'
 import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
 import type { RequestEvent } from '../../src/exemptions/exemption-request.ts'
 import { newlyExempted } from '../../src/exemptions/infected-hosts.ts'
-import { signatureOf } from '../../src/history/change-record.ts'
+import { revertSubject, signatureOf } from '../../src/history/change-record.ts'
 import { UnchangeableError } from '../../src/history/history-error.ts'
 import { KernelError } from '../../src/kernel/kernel-error.ts'
 import { runProcess } from '../../src/kernel/process.ts'
@@ -810,6 +810,16 @@ t.test('a revision is taken back by another one', async (t) => {
   t.match(files[0]?.content?.toString(), /mode: enforce\n[\s\S]*description: new/, 'what came later stays')
   await put({ mode: 'enforce', description: 'new' })
   t.same((await desk.history.revertOf(revision)).files, [], 'nothing is left to take back')
+  await git(root, 'checkout', '--quiet', '-b', 'other')
+  await git(root, 'commit', '--quiet', '--allow-empty', '-m', 'Nothing')
+  const nothing = await git(root, 'rev-parse', 'HEAD')
+  await t.rejects(desk.history.revertOf(nothing), /it changed no file/)
+  await git(root, 'checkout', '--quiet', 'main')
+  await t.rejects(desk.history.revertOf(nothing), /it is not in main/)
+  const first = await git(root, 'rev-list', '--max-parents=0', 'HEAD')
+  await t.rejects(desk.history.revertOf(first), /where the history begins/)
+  const subjects = ['it', 'Revert "it"', 'Reapply "it"'] as const
+  t.same(subjects.map(revertSubject), [subjects[1], subjects[2], subjects[1]])
   await put({ description: 'new' })
   await t.rejects(desk.history.revertOf(revision), /the same lines were changed since/)
 })
