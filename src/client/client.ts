@@ -49,6 +49,18 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such socket',
   ECONNREFUSED: 'nobody listens',
   EACCES: 'not for this user (EACCES)',
+  ...Object.fromEntries(
+    // What TLS says where nobody vouches for the other side.
+    [
+      'DEPTH_ZERO_SELF_SIGNED_CERT',
+      'SELF_SIGNED_CERT_IN_CHAIN',
+      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    ].map((code) => [
+      code,
+      `its certificate is not trusted (${code}): EGRESS25_CA_FILE names a file with whom to trust`,
+    ]),
+  ),
 }
 const ABSENT = ['ENOENT', 'ECONNREFUSED']
 

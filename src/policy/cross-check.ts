@@ -3,7 +3,7 @@ import { AddressRanges, lastOf } from './address-ranges.ts'
 import type { LocatedDocument } from './build-model.ts'
 import { isInForce } from './decide.ts'
 import { type Diagnostic, type DiagnosticCode, diagnostic } from './diagnostic.ts'
-import { cite, type Exemption, type Model, type Named, type Relay } from './model.ts'
+import { cite, type Exemption, type Model, type Named, type Policy, type Relay } from './model.ts'
 import { type Network, networksInOrder } from './networks-in-order.ts'
 import { addressBits, FAMILIES, type Family, formatPrefix, type Prefix, parsePrefix } from './prefix.ts'
 import { PrefixSet, rankOf } from './prefix-set.ts'
@@ -55,6 +55,7 @@ class Check {
     // One prefix, one policy: with two, nobody could say which governs.
     const networks = policies.map((policy) => policy.networks)
     const shared = sharedNetworks(networks)
+    const disputed = new Set<Policy>()
     for (const policy of policies) {
       for (const network of shared.size > 0 ? policy.networks : []) {
         const text = formatPrefix(network)
@@ -62,6 +63,7 @@ class Check {
         if (owner === undefined || owner === policy) continue
         const message = `${text} is governed by ${cite('policy', owner)} as well`
         this.#report(policy, 'duplicate-prefix', message, { key: 'networks', prefix: network })
+        disputed.add(owner).add(policy)
         break
       }
       // Parts are few: there is one for each length.
@@ -76,7 +78,8 @@ class Check {
     }
     const shadowed = shadowedBy([...networks, relayAddresses(relays.map(({ addresses }) => addresses))])
     for (const [at, policy] of policies.entries()) {
-      if (!shadowed.has(at)) continue
+      // Of whom it is not known who governs it is not said that it is the other.
+      if (!shadowed.has(at) || disputed.has(policy)) continue
       const message = `policy ${policy.name} governs nobody: longer networks of other policies, or relays, have all of its addresses`
       this.#report(policy, 'shadowed-policy', message, { key: 'networks' })
     }

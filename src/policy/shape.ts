@@ -80,7 +80,10 @@ function visit(shape: Shape, value: unknown, pointer: string, check: Check): voi
       return
     case 'string':
       if (typeof value === 'string') visitString(shape, value, check.formats, add)
-      else add('wrong-type', `must be a text, not ${describe(value)}${quotingHint(value)}`)
+      else if (Number.isSafeInteger(value) && faultOf(shape, String(value), check.formats) !== null) {
+        // Quotes would not help.
+        visitString(shape, String(value), check.formats, add)
+      } else add('wrong-type', `must be a text, not ${describe(value)}${quotingHint(value)}`)
       return
     case 'integer': {
       const [least, most] = [
@@ -160,8 +163,12 @@ function visitString(
     add('bad-length', `must have ${least} to ${most} characters, not ${value.length}`)
     return
   }
-  const fault = shape.format === undefined ? null : formats[shape.format]?.(value)
-  if (fault) add(fault.code, fault.message)
+  const fault = faultOf(shape, value, formats)
+  if (fault !== null) add(fault.code, fault.message)
+}
+
+function faultOf({ format }: Shape, value: string, formats: Formats): Fault | null {
+  return format === undefined ? null : (formats[format]?.(value) ?? null)
 }
 
 function isMapping(value: unknown): value is object {

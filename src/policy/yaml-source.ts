@@ -62,7 +62,8 @@ export function parseYaml(file: string, text: string): SourceFile {
   const mayEscape = /\\[^"\\]/.test(text)
   const report = ({ pos, code, message }: YAMLError) => {
     // The parser cites what it met.
-    const sentence = oneLine(message)
+    const hint = code === 'BAD_SCALAR_START' ? ' (put it in quotes)' : ''
+    const sentence = `${oneLine(message)}${hint}`
     diagnostics.push(diagnostic(place.range(pos), yamlCode(code), sentence))
   }
   for (const doc of parsed) {

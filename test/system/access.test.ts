@@ -418,6 +418,20 @@ t.test('TLS and client certificates', async (t) => {
     t.equal(await curl('-H', `Authorization: Bearer ${token}`, status), '200')
   })
 
+  t.test('the command asks from elsewhere, and trusts whom it is told to trust', async (t) => {
+    const { token } = await makeToken(g, 'elsewhere', 'viewer')
+    await writeFile(file('token'), `${token}\n`)
+    const ask = (env: Record<string, string>) =>
+      g.lab.exec(g.lab.gateway, [COMMAND, 'status'], {
+        env: { ...process.env, EGRESS25_URL: origin, ...env },
+      })
+    const known = { EGRESS25_CA_FILE: file('ca.pem'), EGRESS25_TOKEN_FILE: file('token') }
+    t.match(await ask(known), { code: 0, stdout: /^gateway +gw-test/ })
+    t.match(await ask({ ...known, EGRESS25_TOKEN_FILE: '' }), { code: 1, stderr: /EGRESS25_TOKEN_FILE/ })
+    t.match(await ask({ ...known, EGRESS25_CA_FILE: '' }), { code: 4, stderr: /EGRESS25_CA_FILE/ })
+    t.match(await ask({ ...known, EGRESS25_CA_FILE: '/nowhere' }), { code: 2, stderr: /nowhere/ })
+  })
+
   t.test('a certificate that is revoked is nobody from SIGHUP on', async (t) => {
     t.equal(await curl(...as('stolen'), status), '200')
     // Also where it had come in before, for something that lasts.

@@ -231,6 +231,24 @@ t.test('every diagnostic code has a cause, and a place', async (t) => {
   }
 })
 
+t.test('what people often write is told once, by what helps', async (t) => {
+  const two = (network: string) => `kind: policy\nname: ${network}\nnetworks: [10.0.0.0/8]\n`
+  for (const [text, expected] of [
+    [`${two('a')}---\n${two('b')}`, ['7:12 duplicate-prefix']],
+    [`${two('a')}detection: { resolve_after: 5 }\n`, ['4:29 bad-duration']],
+    ['kind: relay\nname: r\naddresses: [10]\n', ['3:13 bad-prefix']],
+    ['kind: relay\nname: 1\naddresses: [192.0.2.1]\n', ['2:7 wrong-type']],
+    ['kind: policy\nname: p\nnetworks: [@list]\n', ['3:12 yaml-syntax']],
+  ] as const) {
+    const { diagnostics } = await load(t, { 'a.yaml': text })
+    t.same(
+      diagnostics.map(({ line, column, code }) => `${line}:${column} ${code}`),
+      expected,
+      text,
+    )
+  }
+})
+
 t.test('several mistakes are reported at once, each where it stands', async (t) => {
   const { diagnostics, model: found } = await load(t, {
     'a.yaml': [
