@@ -178,10 +178,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     baselines,
     users,
     onIncident,
-    onProgress: (grown) =>
-      news.store(() => {
-        for (const incident of grown) incidents.save(incident)
-      }),
+    onProgress: (grown) => news.progress(grown),
     history,
     log: news,
   })
@@ -199,9 +196,10 @@ export async function serve(configFile: string | null): Promise<Exit> {
     controller,
     readSet: (set) => enforcer.countSources(set),
     store: evidence,
-    inTransaction: (work) => news.store(work),
+    inTransaction: (work) => inTransaction(database, work),
     now: Date.now,
-    onFailed: ({ message }) => log.error({ reason: message }, 'evidence for the report could not be read'),
+    onFailed: ({ message }) =>
+      log.error({ reason: message }, 'evidence for the report could not be read or kept'),
   })
   const { resolver } = config.report
   const reporter = openReporter({
@@ -312,6 +310,7 @@ export async function serve(configFile: string | null): Promise<Exit> {
     await repository.stop()
     await controller.settled()
     await history.stop()
+    news.tick()
     await alerts.stop()
     relaxed.close()
     database.close()

@@ -30,6 +30,7 @@ import { NAME } from '../policy/name.ts'
 import { PolicyError } from '../policy/policy-error.ts'
 import { pointerTo } from '../policy/shape.ts'
 import { HistoryUnavailableError } from '../store/attempts.ts'
+import { isUnwritable } from '../store/database.ts'
 import { TokenExistsError, TooManyTokensError } from '../store/tokens.ts'
 import { LIMIT_PATTERN } from './page.ts'
 import { ApiError, type ProblemCode } from './problem.ts'
@@ -44,14 +45,6 @@ const PATTERNS: ReadonlyMap<string, string> = new Map([
 const FASTIFY: Readonly<Record<string, ProblemCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
-}
-
-/** SQLite's own faults are ours; the others (<https://www.sqlite.org/rescode.html>) are of the disk, or somebody else's lock. */
-const OUR_FAULTS = [1, 2, 12, 18, 19, 20, 21, 25]
-
-function isOfDatabase(error: Error): boolean {
-  const { code, errcode } = error as { code?: unknown; errcode?: unknown }
-  return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && !OUR_FAULTS.includes(errcode & 0xff)
 }
 
 export function toApiError(error: FastifyError | Error): ApiError {
@@ -104,7 +97,7 @@ export function toApiError(error: FastifyError | Error): ApiError {
   if (error instanceof TokenExistsError) return new ApiError('token-exists', error.message)
   if (error instanceof TooManyTokensError) return new ApiError('too-many-tokens', error.message)
   if (error instanceof DirectoryError) return new ApiError('policies-unreadable', error.message)
-  if (isOfDatabase(error))
+  if (isUnwritable(error))
     return new ApiError('state-unwritable', `the database cannot be written: ${error.message}`)
   if ('validation' in error && error.validation !== undefined) {
     // A pointer into the body is one into what was sent, and a field that is not known is named.

@@ -7,7 +7,7 @@ import type { Logger } from 'pino'
 import type { Alerts } from '../alerts/alerts.ts'
 import type { DriftNews } from '../alerts/message.ts'
 import type { Caller } from '../caller.ts'
-import type { IncidentEvent } from '../detect/incident.ts'
+import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { ExemptionRequest, RequestEvent } from '../exemptions/exemption-request.ts'
 import type { Lapse } from '../exemptions/lapses.ts'
@@ -16,9 +16,9 @@ import type { ForeignChange } from '../kernel/change-monitor.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { Finding } from '../kernel/preflight.ts'
 import { formatPrefix } from '../policy/prefix.ts'
-import { inTransaction } from '../store/database.ts'
 import type { DueRevocation } from '../store/due-revocations.ts'
 import type { IncidentStore } from '../store/incidents.ts'
+import { WaitingWrites } from '../store/waiting-writes.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { Attempt } from '../watch/attempt.ts'
 import type { Pending } from './confirmation.ts'
@@ -52,13 +52,27 @@ const MOST_LINES = 100
 export class News implements MonitorLog {
   readonly #options: NewsOptions
   readonly #lines = new LineBudget(MOST_LINES)
+  /** A full disk costs neither what happened nor the watch over the rest. */
+  readonly #writes: WaitingWrites
 
   constructor(options: NewsOptions) {
     this.#options = options
+    const { database, log, alerts } = options
+    this.#writes = new WaitingWrites({
+      database,
+      onFailed: ({ message }) =>
+        log.error({ reason: message }, 'the database cannot be written; incidents and their alerts wait'),
+      onRecovered: (lost) => {
+        log.warn({ lost }, 'incidents and alerts that waited are written')
+        alerts.wake()
+      },
+      onRefused: ({ message }) => log.error({ reason: message }, 'an incident is in this log only'),
+    })
   }
 
-  /** To be called once a second. */
+  /** To be called once a second, and at the end. */
   tick(): void {
+    this.#writes.retry()
     const attempts = this.#lines.takeLeftOut()
     if (attempts > 0)
       this.#log.warn({ attempts }, 'more attempts than this log has lines for: the API knows them')
@@ -94,7 +108,7 @@ export class News implements MonitorLog {
     const body = incidentBody(incident, subscriber)
     this.#log.warn({ event, incident: body }, `incident ${event}: ${body.summary}`)
     this.#events.publish('incident', { event, incident: body })
-    this.store(() => {
+    this.#writes.write(incident.id, () => {
       incidents.save(incident)
       if (known === null && subscriber !== null) incidents.name(incident.id, subscriber)
       alerts.leaveIncident({ event, incident, time })
@@ -102,16 +116,12 @@ export class News implements MonitorLog {
     alerts.wake()
   }
 
-  /** All of the work or nothing of it. A full disk costs what could not be written, and not the watch over the rest. */
-  store(work: () => void): void {
-    try {
-      inTransaction(this.#options.database, work)
-    } catch (error) {
-      this.#log.error(
-        { reason: (error as Error).message },
-        'the database cannot be written; incidents are in this log only',
-      )
-    }
+  /** What incidents have come to. */
+  progress(grown: readonly Incident[]): void {
+    const { incidents } = this.#options
+    this.#writes.writeLatest(
+      new Map(grown.map((incident) => [incident.id, () => incidents.save(incident)] as const)),
+    )
   }
 
   listening(): void {
@@ -214,7 +224,7 @@ export class News implements MonitorLog {
     const body = { exemption: news.exemption, incident: revocation.incident }
     this.#log.warn(body, 'an exemption was revoked: its host is infected')
     this.#events.publish('exemption', { event: news.event, ...body })
-    this.store(() => alerts.leave(revocationKey(news), news, revocation.time))
+    this.#writes.write(revocationKey(news), () => alerts.leave(revocationKey(news), news, revocation.time))
     alerts.wake()
   }
 
@@ -306,7 +316,7 @@ export class News implements MonitorLog {
     const now = Date.now()
     const time = new Date(now).toISOString()
     const news: DriftNews = { event, gateway, time, severity: 'critical', ...body }
-    this.store(() => alerts.leave(`${event}/${now}`, news, now))
+    this.#writes.write(event, () => alerts.leave(`${event}/${now}`, news, now))
     alerts.wake()
   }
 }

@@ -171,3 +171,12 @@ export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
     throw error
   }
 }
+
+/** SQLite's results (<https://www.sqlite.org/rescode.html>) that are faults of ours; the others are of the disk, or somebody else's lock. */
+const OUR_FAULTS = [1, 2, 12, 18, 19, 20, 21, 25]
+
+/** Whether it is the database that cannot be read or written at present, and not what was asked of it. */
+export function isUnwritable(error: unknown): boolean {
+  const { code, errcode } = (error ?? {}) as { code?: unknown; errcode?: unknown }
+  return code === 'ERR_SQLITE_ERROR' && typeof errcode === 'number' && !OUR_FAULTS.includes(errcode & 0xff)
+}

@@ -308,6 +308,15 @@ t.test(
       const { status, text } = await g.ask(method, path, body)
       t.same([status, JSON.parse(text).code], [503, 'state-unwritable'], `${method} ${path}`)
     }
+    // Somebody else turns bad, of which nothing can be written down.
+    await g.client.connectAll(
+      Array.from({ length: 40 }, (_, i) => ({ from: '100.64.7.11', to: `203.0.113.${i}`, port: 25 })),
+      20,
+    )
+    await until('what is known of it', async () => {
+      const { incidents } = (await g.get('/v1/status')) as { incidents: { open: Record<string, number> } }
+      return incidents.open['spam-bot'] === 2
+    })
     await until('what is wrong', async () => (await warnings()).includes('state-unwritable'))
     t.equal((await g.ask('GET', '/readyz')).status, 503)
     for (const path of ['audit', 'history', 'tokens', 'silences', 'exemptions/before', 'sources', 'attempts'])
@@ -318,6 +327,13 @@ t.test(
 
     for (const name of ['filler', 'filler-of-crumbs']) await rm(join(state, name))
     await until('readiness', async () => (await g.ask('GET', '/readyz')).status === 200)
+    await until('the incident', async () => {
+      const { items } = (await g.get('/v1/incidents')) as { items: { source: string }[] }
+      return items.some(({ source }) => source === '100.64.7.11')
+    })
+    await until('its alert', async () =>
+      g.deliveries.some(({ body }) => body.includes('"opened"') && body.includes('100.64.7.11')),
+    )
     for (const [method, path, body] of changes('room')) {
       const { status, text } = await g.ask(method, path, body)
       t.ok(status < 300, `${method} ${path}: ${text}`)

@@ -24,6 +24,7 @@ import { Ledger } from '../../src/store/attempts-ledger.ts'
 import { LEVELS, levelOf, type Step, spanStart } from '../../src/store/attempts-levels.ts'
 import { BaselineStore } from '../../src/store/baselines.ts'
 import { openDatabase } from '../../src/store/database.ts'
+import { WaitingWrites } from '../../src/store/waiting-writes.ts'
 import type { Attempt } from '../../src/watch/attempt.ts'
 import { learnedSet, learnedSetOf, SourceCounters } from '../../src/watch/source-counters.ts'
 import './seed.ts'
@@ -996,6 +997,58 @@ t.test('times in questions', async (t) => {
   const ranked = rankingSpan({ from: now - 90 * DAY, to: now }, now)
   t.equal(ranked.step, 'week')
   t.ok(ranked.from <= now - 90 * DAY && ranked.to === now)
+})
+
+t.test('what cannot be written now is written later, in its order, the latest of each subject alone', (t) => {
+  const database = new DatabaseSync(':memory:')
+  database.exec('CREATE TABLE said (what TEXT UNIQUE)')
+  const told: unknown[] = []
+  let isFull = false
+  const writes = new WaitingWrites({
+    database,
+    onFailed: ({ message }) => told.push(message),
+    onRecovered: (lost) => told.push(lost),
+    onRefused: ({ message }) => told.push(message),
+  })
+  const insert = database.prepare('INSERT INTO said VALUES (?)')
+  const say = (what: string) => () => {
+    if (isFull) throw Object.assign(new Error('full'), { code: 'ERR_SQLITE_ERROR', errcode: 13 })
+    insert.run(what)
+  }
+  const said = () =>
+    database
+      .prepare('SELECT what FROM said ORDER BY rowid')
+      .all()
+      .map(({ what }) => what)
+  writes.write('a', say('opened a'))
+  isFull = true
+  writes.write('b', say('opened b'))
+  writes.writeLatest(new Map([['b', say('b grew')]]))
+  writes.writeLatest(new Map([['b', say('b grew more')]]))
+  writes.writeLatest(new Map([['c', say('c grew')]]))
+  writes.write('c', say('resolved c'))
+  writes.retry()
+  t.same(said(), ['opened a'])
+  isFull = false
+  writes.retry()
+  t.same(said(), ['opened a', 'opened b', 'resolved c', 'b grew more'])
+  t.same(told, ['full', 0])
+
+  // One that can never be written keeps no other, and very many are too many.
+  isFull = true
+  for (const what of ['d', 'opened a', 'e']) writes.write(what, say(what))
+  for (let number = 0; number < 10_000; number++) writes.write(String(number), say(String(number)))
+  isFull = false
+  writes.retry()
+  t.equal(said().length, 4 + 10_000)
+  t.same(told, ['full', 0, 'full', 3])
+  isFull = true
+  for (const what of ['d', 'opened a', 'e']) writes.write(what, say(what))
+  isFull = false
+  writes.retry()
+  t.same(said().slice(-2), ['d', 'e'])
+  t.match(told, ['full', 0, 'full', 3, 'full', /UNIQUE/, 0])
+  t.end()
 })
 
 t.test(
