@@ -199,7 +199,7 @@ program
   .option('--webhook', 'of what webhooks post, for receivers')
   .action(async ({ webhook }: { webhook?: true }) => {
     const { policyJsonSchema } = await import('./policy/json-schema.ts')
-    const { webhookJsonSchema } = await import('./api/webhook-body.ts')
+    const { webhookJsonSchema } = await import('./api/routes/webhook-body.ts')
     print(JSON.stringify(webhook ? webhookJsonSchema() : policyJsonSchema(), null, 2))
   })
 

@@ -1,7 +1,7 @@
 /** Alerts as they are configured. */
-import type { Handling, Routing } from './handling.ts'
-import type { Escalation } from './severity.ts'
-import type { Silence } from './silence.ts'
+import type { Handling, Routing } from './planning/handling.ts'
+import type { Escalation } from './planning/severity.ts'
+import type { Silence } from './planning/silence.ts'
 
 export interface ChannelConfig {
   readonly name: string

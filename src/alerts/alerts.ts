@@ -17,9 +17,9 @@ import { Intake } from './intake.ts'
 import { type ChannelStatus, Line, type Tested } from './line.ts'
 import type { AlertsLog } from './log.ts'
 import type { Body, IncidentNews, Message, SingleNews, TestNews } from './message.ts'
-import type { Escalation } from './severity.ts'
-import type { Silence } from './silence.ts'
-import { Silences } from './silences.ts'
+import type { Escalation } from './planning/severity.ts'
+import type { Silence } from './planning/silence.ts'
+import { Silences } from './planning/silences.ts'
 import type { Texts } from './texts.ts'
 
 /** What is read and checked before anything else is started. */

@@ -3,7 +3,7 @@ import type { Incident } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
 import type { Subscriber } from '../subscribers/subscriber.ts'
 import type { IncidentNews } from './message.ts'
-import { type Escalation, incidentSeverity } from './severity.ts'
+import { type Escalation, incidentSeverity } from './planning/severity.ts'
 
 export interface IncidentContext {
   readonly gateway: string

@@ -6,9 +6,9 @@ import { AlertMarks } from '../store/alert-marks.ts'
 import { AlertQueue } from '../store/alert-queue.ts'
 import { inTransaction } from '../store/database.ts'
 import type { ChannelConfig } from './alerts-config.ts'
-import { factsOf, isWanted } from './facts.ts'
 import type { IncidentNews, SingleNews } from './message.ts'
-import { intervalsOf, remindersDue } from './reminders.ts'
+import { factsOf, isWanted } from './planning/facts.ts'
+import { intervalsOf, remindersDue } from './planning/reminders.ts'
 
 export interface IntakeOptions {
   readonly channels: readonly ChannelConfig[]

@@ -5,12 +5,12 @@ import type { AlertQueue } from '../store/alert-queue.ts'
 import type { AlertSilences } from '../store/alert-silences.ts'
 import { inTransaction } from '../store/database.ts'
 import type { ChannelConfig } from './alerts-config.ts'
-import { Carrier } from './carrier.ts'
 import type { Channel } from './channel.ts'
-import { Desk } from './desk.ts'
 import type { AlertsLog } from './log.ts'
 import type { Message } from './message.ts'
-import type { Silences } from './silences.ts'
+import { Desk } from './planning/desk.ts'
+import type { Silences } from './planning/silences.ts'
+import { Carrier } from './transport/carrier.ts'
 
 export interface LineOptions {
   readonly channel: Channel

@@ -1,21 +1,21 @@
 /** What the routes are given to work with. */
 
 import type { Alerts } from '../alerts/alerts.ts'
-import type { AttemptHistory } from '../control/attempt-history.ts'
 import type { Controller } from '../control/controller.ts'
 import type { EventLog } from '../control/event-log.ts'
-import type { ExemptionRequests } from '../control/exemption-requests.ts'
-import type { Monitor } from '../control/monitor.ts'
-import type { PolicyRepository } from '../control/policy-repository.ts'
+import type { ExemptionRequests } from '../control/exemptions/exemption-requests.ts'
 import type { PreflightWatch } from '../control/preflight-watch.ts'
 import type { Reporter } from '../control/report.ts'
+import type { PolicyRepository } from '../control/repository/policy-repository.ts'
+import type { AttemptHistory } from '../control/watching/attempt-history.ts'
+import type { Monitor } from '../control/watching/monitor.ts'
 import type { IncidentEvent } from '../detect/incident.ts'
 import type { PoliciesConfig } from '../history/policies-config.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import type { LocalUsers } from '../kernel/local-users.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Subscribers } from '../subscribers/subscribers.ts'
-import type { Metrics } from './metrics.ts'
+import type { Metrics } from './metrics/metrics.ts'
 
 export interface Context {
   readonly gateway: string

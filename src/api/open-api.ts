@@ -9,7 +9,7 @@ import { TokenStore } from '../store/tokens.ts'
 import { roleOfPlace } from './access/authenticate.ts'
 import { createApp, type Needs } from './app.ts'
 import type { Context } from './context.ts'
-import { listen } from './listen.ts'
+import { listen } from './http/listen.ts'
 
 export interface OpenApi {
   /** Reads certificates anew. */

@@ -2,8 +2,8 @@
 import swagger from '@fastify/swagger'
 import type { FastifySchema, RouteOptions } from 'fastify'
 import { VERSION } from '../version.ts'
-import { isReading } from './change-hooks.ts'
-import { PROBLEMS, type ProblemCode, ProblemSchema } from './problem.ts'
+import { isReading } from './http/change-hooks.ts'
+import { PROBLEMS, type ProblemCode, ProblemSchema } from './http/problem.ts'
 import type { Access, Api } from './route.ts'
 
 type Json = Record<string, unknown>

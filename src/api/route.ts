@@ -13,7 +13,7 @@ import type {
 } from 'fastify'
 import { type Static, type TSchema, Type } from 'typebox'
 import type { Role } from '../caller.ts'
-import type { ProblemCode } from './problem.ts'
+import type { ProblemCode } from './http/problem.ts'
 
 /** The least role that a route asks for; `any`: whatever role somebody has; `public`: whoever can connect. */
 export type Access = Role | 'any' | 'public'

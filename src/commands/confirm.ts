@@ -1,7 +1,7 @@
 /** `egress25 confirm` and `egress25 rollback`: what becomes of a change that waits for its confirmation. */
 import { callService, mustBeAbsent } from '../client/client.ts'
 import { readConfig } from '../config/config.ts'
-import { NothingPendingError } from '../control/pending.ts'
+import { NothingPendingError } from '../control/trial/pending.ts'
 import { openController } from './apply.ts'
 import { complain, EXIT, type Exit, print, printJson } from './outcome.ts'
 import { complainOfProblem } from './service-directory.ts'

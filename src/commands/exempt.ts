@@ -13,8 +13,8 @@ import {
   deleteChange,
   findDocument,
   putChange,
-} from '../control/document-change.ts'
-import { stageChange } from '../control/stage-change.ts'
+} from '../control/changes/document-change.ts'
+import { stageChange } from '../control/changes/stage-change.ts'
 import type { Diagnostic } from '../policy/diagnostic.ts'
 import type { FileChange } from '../policy/file-change.ts'
 import { parseDuration } from '../policy/formats.ts'

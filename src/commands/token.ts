@@ -1,5 +1,5 @@
 /** `egress25 token`: who may use the API. Through the service when it runs, else in its database. */
-import { tokenBody } from '../api/tokens.ts'
+import { tokenBody } from '../api/routes/tokens.ts'
 import { ROLES, type Role } from '../caller.ts'
 import { type Answer, callService, mustBeAbsent } from '../client/client.ts'
 import { localCaller } from '../client/local-caller.ts'

@@ -1,7 +1,7 @@
 /** `alert_texts`, `alert_silences` and `alert_escalation`: what holds for all channels. */
 import { type Static, Type } from 'typebox'
 import type { AlertingConfig } from '../alerts/alerts-config.ts'
-import type { Silence } from '../alerts/silence.ts'
+import type { Silence } from '../alerts/planning/silence.ts'
 import { INCIDENT_KINDS, type IncidentKind } from '../detect/incident.ts'
 import { parseDuration, parseTimestamp } from '../policy/formats.ts'
 import { parsePrefix } from '../policy/prefix.ts'

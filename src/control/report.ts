@@ -13,8 +13,8 @@ import type { EvidenceStore } from '../store/evidence.ts'
 import type { IncidentStore } from '../store/incidents.ts'
 import type { Subscribers } from '../subscribers/subscribers.ts'
 import type { Controller } from './controller.ts'
-import type { EvidenceWatch } from './evidence-watch.ts'
 import type { NameLookup } from './names.ts'
+import type { EvidenceWatch } from './watching/evidence-watch.ts'
 
 export interface ReporterOptions {
   readonly controller: Pick<Controller, 'inForce'>

@@ -1,7 +1,7 @@
 /** The page as a browser takes it: built from src/dashboard/page when somebody first asks, and kept in memory. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { tagOf } from '../api/etag.ts'
+import { tagOf } from '../api/http/etag.ts'
 import { ROOT } from '../root.ts'
 
 export interface Asset {

@@ -1,8 +1,8 @@
 /** `GET /`: the dashboard, and what it is made of. Everything that it shows it asks the API for, as any client does. */
 import type { HelmetOptions } from 'helmet'
 import { Type } from 'typebox'
-import { NOT_MODIFIED } from '../api/etag.ts'
-import { isKnown } from '../api/preconditions.ts'
+import { NOT_MODIFIED } from '../api/http/etag.ts'
+import { isKnown } from '../api/http/preconditions.ts'
 import type { Api, Routes } from '../api/route.ts'
 import type { AssetName, Bundle } from './bundle.ts'
 

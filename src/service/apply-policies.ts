@@ -1,9 +1,9 @@
 /** Brings the policies into force at the start and at a reload, and says why where they cannot be. */
 import type { Logger } from 'pino'
-import type { Metrics } from '../api/metrics.ts'
+import type { Metrics } from '../api/metrics/metrics.ts'
 import type { Config } from '../config/config.ts'
 import type { Controller } from '../control/controller.ts'
-import { ConfirmationPendingError, HeldError } from '../control/pending.ts'
+import { ConfirmationPendingError, HeldError } from '../control/trial/pending.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { PolicyError } from '../policy/policy-error.ts'

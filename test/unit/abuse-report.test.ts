@@ -5,7 +5,7 @@ import { parse } from 'yaml'
 import { arf } from '../../src/alerts/formats/arf.ts'
 import { isReportable, type Report } from '../../src/alerts/formats/report.ts'
 import { xarf } from '../../src/alerts/formats/xarf.ts'
-import { ReportCounter } from '../../src/alerts/report-counter.ts'
+import { ReportCounter } from '../../src/alerts/transport/report-counter.ts'
 import { INCIDENT_KINDS } from '../../src/detect/incident.ts'
 import { hostileMessage, incidentMessage, TIME } from './alert-samples.ts'
 

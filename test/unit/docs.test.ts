@@ -143,6 +143,14 @@ t.test('every link within the project leads somewhere', async (t) => {
   }
 })
 
+t.test('files that the architecture names are there', async (t) => {
+  const text = await readFile(join(ROOT, 'docs/architecture.md'), 'utf8')
+  const named = [...text.matchAll(/`([a-z-]+\/[a-z0-9/-]+\.(?:ts|py))`/g)].map(([, path = '']) => path)
+  const missing = named.filter((path) => !['.', 'src'].some((folder) => existsSync(join(ROOT, folder, path))))
+  t.ok(named.length > 30)
+  t.same(missing, [])
+})
+
 t.test('a folder imports only from those above it in the architecture', async (t) => {
   const text = await readFile(join(ROOT, 'docs/architecture.md'), 'utf8')
   const order = [...text.matchAll(/^\| `src\/([a-z]+)\/` \|/gm)].map(([, name]) => name)

@@ -10,8 +10,13 @@ import { compile } from '../../src/compile/compile.ts'
 import { DEFAULT_COMPILE_OPTIONS } from '../../src/compile/options.ts'
 import type { Ruleset } from '../../src/compile/ruleset.ts'
 import { parseConfig } from '../../src/config/config.ts'
-import { lapseKey, lapseNews, revocationKey, revocationNews } from '../../src/control/exemption-news.ts'
-import { type EndingExemption, endingsOf, LapseWatch } from '../../src/control/lapse-watch.ts'
+import {
+  lapseKey,
+  lapseNews,
+  revocationKey,
+  revocationNews,
+} from '../../src/control/exemptions/exemption-news.ts'
+import { type EndingExemption, endingsOf, LapseWatch } from '../../src/control/exemptions/lapse-watch.ts'
 import { PreflightWatch } from '../../src/control/preflight-watch.ts'
 import { endKey, lapsesDue } from '../../src/exemptions/lapses.ts'
 import { openConntrack } from '../../src/kernel/conntrack.ts'

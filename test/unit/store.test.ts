@@ -8,9 +8,13 @@ import { DatabaseSync } from 'node:sqlite'
 import fc from 'fast-check'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { rankingSpan, readSpan, readTime, seriesSpan } from '../../src/api/history-query.ts'
+import { rankingSpan, readSpan, readTime, seriesSpan } from '../../src/api/routes/history-query.ts'
 import type { Total } from '../../src/compile/ruleset.ts'
-import { AttemptHistory, type AttemptHistoryOptions, type Tally } from '../../src/control/attempt-history.ts'
+import {
+  AttemptHistory,
+  type AttemptHistoryOptions,
+  type Tally,
+} from '../../src/control/watching/attempt-history.ts'
 import { formatPrefix, type Prefix, parseAddress, parsePrefix } from '../../src/policy/prefix.ts'
 import { startUpkeep } from '../../src/service/upkeep.ts'
 import {

@@ -1,6 +1,6 @@
 /** Holds bodies of webhooks against the schema that is published, by a validator that is not ours. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { webhookJsonSchema } from '../../src/api/webhook-body.ts'
+import { webhookJsonSchema } from '../../src/api/routes/webhook-body.ts'
 
 const ajv = new Ajv2020({ strict: true, strictTypes: false, strictRequired: false })
 ajv.addFormat(

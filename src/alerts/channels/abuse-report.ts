@@ -6,10 +6,10 @@ import { parseDuration } from '../../policy/formats.ts'
 import { channelType, PermanentError, type Surroundings } from '../channel.ts'
 import { whoIs } from '../formats/who.ts'
 import type { IncidentMessage, Message, Text } from '../message.ts'
-import { parseLimit } from '../message-limit.ts'
-import { type Place, ReportCounter } from '../report-counter.ts'
-import { openOptionalSecret } from '../secret.ts'
-import { isMailAddress, SUBMISSION_FIELDS, submissionFault } from '../submission-fields.ts'
+import { parseLimit } from '../planning/message-limit.ts'
+import { type Place, ReportCounter } from '../transport/report-counter.ts'
+import { openOptionalSecret } from '../transport/secret.ts'
+import { isMailAddress, SUBMISSION_FIELDS, submissionFault } from '../transport/submission-fields.ts'
 
 /** In one report; an abuse desk looks for one that its logs have, too. */
 const MAX_ATTEMPTS = 50
@@ -43,7 +43,7 @@ export const abuseReport = channelType({
     const pause = parseDuration(every) ?? 0
     const limit = parseLimit(fallback_limit)
     // Only who mails loads what mails.
-    const { submit } = await import('../submission.ts')
+    const { submit } = await import('../transport/submission.ts')
     const { mailOf } = await import('../formats/mail.ts')
     const { reportOf } = await import('../formats/abuse-report.ts')
     const { isReportable } = await import('../formats/report.ts')

@@ -6,8 +6,8 @@ import { Type } from 'typebox'
 import { parseDuration } from '../../policy/formats.ts'
 import { channelType, type Surroundings } from '../channel.ts'
 import { type Alert, alertOf, sameLabels } from '../formats/alertmanager.ts'
-import { openHttpClient } from '../http-client.ts'
-import { openOptionalSecret } from '../secret.ts'
+import { openHttpClient } from '../transport/http-client.ts'
+import { openOptionalSecret } from '../transport/secret.ts'
 
 /** Alerts end by themselves when they were not repeated so many times: the gateway is gone, and will say so otherwise. */
 const REPETITIONS_MISSED = 4

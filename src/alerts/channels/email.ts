@@ -2,8 +2,8 @@
 import { hostname } from 'node:os'
 import { Type } from 'typebox'
 import { channelType, PermanentError } from '../channel.ts'
-import { openOptionalSecret } from '../secret.ts'
-import { SUBMISSION_FIELDS, submissionFault } from '../submission-fields.ts'
+import { openOptionalSecret } from '../transport/secret.ts'
+import { SUBMISSION_FIELDS, submissionFault } from '../transport/submission-fields.ts'
 
 export const email = channelType({
   type: 'email',
@@ -20,7 +20,7 @@ export const email = channelType({
     const password = await openOptionalSecret(password_file, means)
     const ca = ca_file === undefined ? undefined : await means.readSecret(ca_file)
     // Only who mails loads what mails.
-    const { submit } = await import('../submission.ts')
+    const { submit } = await import('../transport/submission.ts')
     const { mailOf } = await import('../formats/mail.ts')
     return {
       name,

@@ -1,7 +1,7 @@
 /** Runs an operator's program for each message: the JSON of a webhook on its standard input. */
 import { Type } from 'typebox'
 import { channelType, PermanentError, RetryableError } from '../channel.ts'
-import { runConfined } from '../confined-program.ts'
+import { runConfined } from '../transport/confined-program.ts'
 
 /** sysexits(3), EX_TEMPFAIL. */
 const TRY_AGAIN = 75

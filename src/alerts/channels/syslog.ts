@@ -4,7 +4,7 @@ import { Type } from 'typebox'
 import { channelType } from '../channel.ts'
 import { FACILITIES, type Facility, formatSyslog } from '../formats/syslog.ts'
 import { syslogContent } from '../formats/syslog-content.ts'
-import { sendDatagram, sendOverStream } from '../syslog-transport.ts'
+import { sendDatagram, sendOverStream } from '../transport/syslog-transport.ts'
 
 const TRANSPORTS = ['tcp', 'tls', 'udp'] as const
 const PORTS = { tcp: 601, tls: 6514, udp: 514 } as const

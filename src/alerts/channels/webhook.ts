@@ -6,9 +6,9 @@ import { OPSGENIE_URL, opsgenie } from '../formats/opsgenie.ts'
 import { PAGERDUTY_URL, pagerduty } from '../formats/pagerduty.ts'
 import { slack } from '../formats/slack.ts'
 import { teams } from '../formats/teams.ts'
-import { openHttpClient } from '../http-client.ts'
-import { openOptionalSecret } from '../secret.ts'
-import { sign } from '../signature.ts'
+import { openHttpClient } from '../transport/http-client.ts'
+import { openOptionalSecret } from '../transport/secret.ts'
+import { sign } from '../transport/signature.ts'
 
 /** The body of the message as it is; docs/alerts.md describes it. */
 const json: Shape = ({ body }, { url, token }) => ({
