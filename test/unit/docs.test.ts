@@ -9,6 +9,8 @@ import { DIAGNOSTIC_CODES } from '../../src/policy/diagnostic.ts'
 import { policyJsonSchema } from '../../src/policy/json-schema.ts'
 import { loadPolicies } from '../../src/policy/load.ts'
 import { runPolicyTests } from '../../src/policy/policy-tests.ts'
+import { egress25 } from './support.ts'
+import { bodyFault } from './webhook-schema.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const NOW = Date.parse('2026-11-23T00:00:00Z')
@@ -182,3 +184,57 @@ t.test('a folder imports only from those above it in the architecture', async (t
 function folderOf(path: string): string | undefined {
   return path.split('/')[0]
 }
+
+/** What is typed on a line that shows a command: from `egress25` to where the shell would end it. */
+function commandLines(text: string): string[] {
+  const shown = [
+    ...[...text.matchAll(/```sh\n([\s\S]*?)```/g)].flatMap(([, block = '']) =>
+      block.replaceAll(/\\\n\s*/g, ' ').split('\n'),
+    ),
+    ...[...text.replaceAll(/```[\s\S]*?```/g, '').matchAll(/`([^`]+)`/g)].map(([, code = '']) =>
+      code.replaceAll(/\s+/g, ' '),
+    ),
+  ]
+  return shown.flatMap((line) => {
+    const [, typed] = /(?:^|[|&;] *|sudo |scripts\/)egress25 ([a-z-][^#|&;>]*)/.exec(line) ?? []
+    return typed === undefined ? [] : [typed.trim()]
+  })
+}
+
+t.test('every command that is shown is there, with its options', async (t) => {
+  const helps = new Map<string, Promise<string>>()
+  const help = (words: readonly string[]) => {
+    const key = words.join(' ')
+    const known = helps.get(key) ?? egress25([...words, '--help']).then(({ out }) => out)
+    helps.set(key, known)
+    return known
+  }
+  const subcommands = async (words: readonly string[]) => {
+    const [, list = ''] = (await help(words)).split('\nCommands:\n')
+    return [...list.matchAll(/^ {2}([a-z-]+)/gm)].map(([, name = '']) => name)
+  }
+  let seen = 0
+  for (const { name, text } of await pages()) {
+    for (const line of commandLines(text)) {
+      const words = line.split(' ').filter((word) => word !== '')
+      const path: string[] = []
+      while ((await subcommands(path)).includes(words[path.length] ?? '')) path.push(words[path.length] ?? '')
+      t.ok(path.length > 0 || line.startsWith('--'), `${name}: egress25 ${line}`)
+      const offered = await help(path)
+      for (const option of words.flatMap((word) => /^(--[a-z-]+)/.exec(word)?.[1] ?? []))
+        t.match(offered, new RegExp(`${option}(?![a-z-])`), `${name}: egress25 ${line}`)
+      seen++
+    }
+  }
+  t.ok(seen >= 60, `${seen} commands`)
+})
+
+t.test('every JSON example is JSON, and a message is one that a webhook gets', async (t) => {
+  for (const { name, text } of await pages()) {
+    for (const [, json = ''] of text.matchAll(/```json\n([\s\S]*?)```/g)) {
+      const value: unknown = JSON.parse(json)
+      if (typeof value === 'object' && value !== null && 'event' in value)
+        t.equal(bodyFault(json), null, name)
+    }
+  }
+})
