@@ -103,7 +103,7 @@ function lines({
     rows.push(['HELD', what, 'yellow'])
   }
   if (refused !== null) {
-    rows.push(['REFUSED', `${refused.reason}; egress25 check says more`, 'yellow'])
+    rows.push(['REFUSED', `${refused.reason}; egress25 test says more`, 'yellow'])
   }
   for (const { code, message } of preflight) rows.push(['WARNING', `${code}: ${message}`, 'yellow'])
   return rows

@@ -97,13 +97,17 @@ export class Preflight {
     for (const family of families) {
       const { name, each, one } = settings[family]
       if ((await this.#setting(name)) !== '0') continue
-      const interfaces = await this.#files.list(`proc/sys/net/${each}/conf`)
-      const values = await Promise.all(
-        interfaces
-          .filter((device) => device !== 'all' && device !== 'default')
-          .map((device) => this.#files.read(`proc/sys/net/${each}/conf/${device}/${one}`)),
+      const conf = `proc/sys/net/${each}/conf`
+      const devices = (await this.#files.list(conf)).filter(
+        (device) => device !== 'all' && device !== 'default',
       )
-      if (values.includes('1')) continue
+      const settingsOf = (setting: string, of = devices) =>
+        Promise.all(of.map((device) => this.#files.read(`${conf}/${device}/${setting}`)))
+      if ((await settingsOf(one)).includes('1')) continue
+      // Where IPv6 is switched off there is nothing to forward: one set of policies serves many gateways.
+      const cables = devices.filter((device) => device !== 'lo')
+      const disabled = family === 6 ? await settingsOf('disable_ipv6', cables) : []
+      if (disabled.length > 0 && disabled.every((value) => value === '1')) continue
       off.push({
         code: 'forwarding-off',
         message:

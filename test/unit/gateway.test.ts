@@ -119,6 +119,10 @@ t.test('preflight', async (t) => {
     })
     t.same(await look(off, HEALTHY, { families: [4] }), [], 'nobody is governed in this family')
     t.same(await look(off, HEALTHY, { gateway: { ...GATEWAY, hooks: ['output'] } }), [])
+    const without = { ...off, 'proc/sys/net/ipv6/conf/eth0/disable_ipv6': '1\n' }
+    t.same(await look(without, HEALTHY), [], 'there is no IPv6')
+    const inPart = { ...without, 'proc/sys/net/ipv6/conf/eth1/disable_ipv6': '0\n' }
+    t.same(await codes(inPart, HEALTHY), ['forwarding-off'])
     const both = { ...off, 'proc/sys/net/ipv4/ip_forward': '0' }
     t.same(await codes(both, HEALTHY), ['forwarding-off', 'forwarding-off'])
     t.same(
