@@ -10,7 +10,7 @@ import { openLab } from '../../scripts/lab/lab.ts'
 import { openMachine } from '../../scripts/lab/machine.ts'
 import { cables, defaultPrefixes, places, setUp } from '../../scripts/lab/topology.ts'
 import { bundle } from '../../scripts/lib/build.ts'
-import { COMMAND, PATIENCE, ROOT, until } from './gateway.ts'
+import { COMMAND, ROOT, until } from './gateway.ts'
 
 if (process.getuid?.() !== 0) t.bailout('these tests make namespaces and need root: sudo scripts/test')
 
@@ -24,6 +24,12 @@ const PROGRAMS = ['nft', 'ip', 'socat', 'tcpdump', 'setpriv', 'flock', 'conntrac
 const CLOCK = '2030-01-01T10:00:00'
 const NOON = Date.parse('2030-01-01T12:00:00Z') / 1_000
 const DAY = 86_400
+
+/** Seconds that a change is on trial, and that the guard leaves to the service then. */
+const ON_TRIAL_FOR = 8
+const GRACE = 2
+/** Milliseconds for what takes an emulated machine long, on a machine that is busy. */
+const LONG = 600_000
 
 const exemption = (name: string, source: string, expires?: string) =>
   `kind: exemption\nname: ${name}\nsources: [${source}]\n${expires === undefined ? '' : `expires: ${expires}\n`}`
@@ -144,17 +150,13 @@ t.test('a machine whose clock jumps', { skip }, async (t) => {
       // Nothing here runs long enough for compiled code to be worth its price.
       `setsid ip netns exec gateway node --jitless ${join(ROOT, 'built/cli.js')} -c ${config} serve >>/log 2>&1 & echo $! >/pid`,
     )
-  const ready = () =>
-    until(
-      'the service',
-      async () => {
-        if ((await machine.run('kill -0 $(cat /pid)')).code !== 0) throw new Error(await must('cat /log'))
-        await must('sleep 1')
-        return (await ask('GET', '/readyz')).status === 200
-      },
-      2 * PATIENCE,
-    )
-  const log = async () => (await must('cat /log')).split('\n')
+  /** Whoever asks again and again takes the only processor away from who is to answer: it is waited for in there. */
+  const itself = (condition: string) => must(`until ${condition}; do sleep 1; done`, LONG)
+  const ready = async () => {
+    await itself(`grep -q 'egress25 is running' /log || ! kill -0 $(cat /pid)`)
+    if ((await machine.run('kill -0 $(cat /pid)')).code !== 0) throw new Error(await must('cat /log'))
+    await until('readiness', async () => (await ask('GET', '/readyz')).status === 200)
+  }
 
   await t.test('the service starts by a wrong clock, and changes something', async (t) => {
     await set(NOON + DAY)
@@ -172,7 +174,7 @@ t.test('a machine whose clock jumps', { skip }, async (t) => {
     await set(NOON - 3_600)
     t.same(await all(), before, 'the clock is right again: so is the end')
     t.match(JSON.parse((await ask('GET', '/v1/status')).body), { in_sync: true, drift: 0 })
-    await set(NOON - 8)
+    await set(NOON - 5)
     const last = { open: 0, closed: 0 }
     await until('noon', async () => {
       const time = await now()
@@ -186,14 +188,16 @@ t.test('a machine whose clock jumps', { skip }, async (t) => {
     t.ok(last.open < NOON && last.closed >= NOON, `open at ${last.open}, closed at ${last.closed}`)
   })
 
-  /** A change on trial for ten seconds since then is taken back after so many, whatever the clock says meanwhile. */
+  /** A change on trial for so many seconds since then is taken back after them, whatever the clock says meanwhile; when. */
   const takenBackInTime = async (t: Test, start: number) => {
     await set((await now()) + DAY)
     const open = await connect(ON_TRIAL)
-    t.ok(open === 'connected' || (await uptime()) >= start + 10, 'not before its time')
+    t.ok(open === 'connected' || (await uptime()) >= start + ON_TRIAL_FOR, 'not before its time')
     await set((await now()) - DAY - 3_600)
-    await until('the rules from before', async () => (await connect(ON_TRIAL)) === 'reset')
-    t.ok((await uptime()) >= start + 10)
+    await itself(`ip netns exec subscribers sh /lab/probe ${ON_TRIAL} | grep -q reset`)
+    const end = await uptime()
+    t.ok(end >= start + ON_TRIAL_FOR)
+    return end
   }
 
   await t.test('the living service takes a change back in time', async (t) => {
@@ -201,21 +205,17 @@ t.test('a machine whose clock jumps', { skip }, async (t) => {
       `printf '${exemption('on-trial', ON_TRIAL).replaceAll('\n', '\\n')}' >${policies}/on-trial.yaml`,
     )
     const start = await uptime()
-    t.match(await ask('POST', '/v1/apply?confirm=10s'), { status: 200 })
-    await takenBackInTime(t, start)
-    await until('the news', async () =>
-      (await log()).some((line) => /unconfirmed change.*taken back/.test(line)),
-    )
-    t.match(
-      (await log()).find((line) => /unconfirmed change.*taken back/.test(line)),
-      /"by":"deadline"/,
-      'by the service, not by its guard',
-    )
+    t.match(await ask('POST', `/v1/apply?confirm=${ON_TRIAL_FOR}s`), { status: 200 })
+    const end = await takenBackInTime(t, start)
+    await itself(`grep -q 'unconfirmed change.*taken back' /log`)
+    const by = /"by":"(\w+)".*unconfirmed change.*taken back/.exec(await must('cat /log'))?.[1]
+    // A machine that is too busy for the service to be in time leaves it to the guard.
+    t.ok(by === 'deadline' || end > start + ON_TRIAL_FOR + GRACE, `by ${by} after ${end - start} s`)
   })
 
   await t.test('the guard of a dead service does, too', async (t) => {
     const start = await uptime()
-    t.match(await ask('POST', '/v1/apply?confirm=10s'), { status: 200 })
+    t.match(await ask('POST', `/v1/apply?confirm=${ON_TRIAL_FOR}s`), { status: 200 })
     await must('kill -9 $(cat /pid)')
     await takenBackInTime(t, start)
     t.equal(await connect('100.64.9.9'), 'connected', 'what was confirmed stays')
