@@ -136,6 +136,9 @@ const EMPTY_WORDS =
 
 /** What git complains of, short and on one line. */
 function firstLines(text: string): string {
+  const [, lock] = /Unable to create '([^'\n]+\.lock)': File exists/.exec(text) ?? []
+  if (lock !== undefined)
+    return `${lock} is in the way: another git is at work, or one that was killed has left it; remove it when none runs`
   const lines = text.split(/\r?\n/).filter((line) => !EMPTY_WORDS.test(line))
   return lines.slice(-3).join('; ').slice(0, 500)
 }

@@ -11,6 +11,7 @@ import { reconcile } from './reconcile.ts'
 import { Recorder } from './recorder.ts'
 import { Remote } from './remote.ts'
 import { Repository } from './repository.ts'
+import { removeStaleLocks } from './stale-locks.ts'
 
 export interface OpenHistoryOptions {
   readonly config: PoliciesConfig
@@ -60,6 +61,7 @@ export async function openHistory(options: OpenHistoryOptions): Promise<OpenedHi
   }
   const recorder = new Recorder({ repository, journal, committer, onCommitted, onFailed })
   const history = new History({ repository, recorder, gateway, now })
+  await removeStaleLocks(config.directory, repository.folder)
   const left = await reconcile(repository, journal)
   await recorder.start(left)
   if (config.history === 'init' && config.remote === null) await firstCommit(history, committer, now())

@@ -81,6 +81,11 @@ export class Repository {
     return new Repository(git, folder, format, [...new Set(filters)])
   }
 
+  /** `.git`, as an absolute path. */
+  get folder(): string {
+    return this.#folder
+  }
+
   /** What keeps us from committing now, in words; null: nothing. */
   async underWay(): Promise<string | null> {
     for (const [file, words] of Object.entries(UNDER_WAY)) {

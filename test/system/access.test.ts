@@ -177,6 +177,13 @@ t.test('tokens and roles', async (t) => {
     t.equal(await isExempt('granted'), false)
     t.equal(await stateOf(granted), 'revoked')
 
+    const also = await ask('also')
+    await tell('operator', `/${also}/approve`, {})
+    const path = '/v1/exemptions/also'
+    await by(early.token, { method: 'DELETE', path, headers: { 'egress25-reason': 'Over.' } })
+    const { state, history } = JSON.parse((await by(early.token, get(`/v1/exemption-requests/${also}`))).text)
+    t.match([state, history.at(-1)], ['revoked', { event: 'revoked', by: 'early', reason: 'Over.' }])
+
     const refused = await ask('refused')
     t.equal((await tell('operator', `/${refused}/refuse`, { reason: 'No.' })).status, 200)
     t.equal(await stateOf(refused), 'refused')

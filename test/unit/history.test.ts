@@ -1,9 +1,12 @@
 /** Policies in git: what was acknowledged is in the history once, and what others do there is theirs. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmod, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { toApiError } from '../../src/api/http/errors.ts'
 import { isSigned } from '../../src/api/routes/pull.ts'
+import { DocumentError } from '../../src/control/changes/document-change.ts'
 import { AnomalyRevocation } from '../../src/control/exemptions/anomaly-revocation.ts'
 import { ExemptionRequests } from '../../src/control/exemptions/exemption-requests.ts'
 import type { Incident, IncidentEvent } from '../../src/detect/incident.ts'
@@ -491,6 +494,29 @@ t.test('a request says what became of its exemption', async (t) => {
     await one.stop()
   })
 
+  await t.test('what could never be approved is not asked for', async (t) => {
+    const one = await start()
+    const ask = (more: object) => {
+      try {
+        one.requests.ask({ kind: 'exemption', name: 'new', sources: ['100.64.12.7'], ...more }, null, ALICE)
+        return null
+      } catch (error) {
+        return error instanceof DocumentError ? error.problems.map(({ pointer }) => pointer) : error
+      }
+    }
+    t.same(ask({ name: 'beta' }), ['/name'])
+    t.same(ask({ expires: new Date(now - 60_000).toISOString().replace(/\.\d+/, '') }), ['/expires'])
+    t.same(ask({ sources: ['100.64.12.7', '@nowhere'], destinations: ['@nowhere'] }), [
+      '/sources/1',
+      '/destinations/0',
+    ])
+    const late = one.ask('late', new Date(now + 60_000).toISOString().replace(/\.\d+/, ''))
+    now += 120_000
+    await t.rejects(one.requests.approve(late, yes), /over before anybody approved it/)
+    t.same(one.how(late), ['requested', asked])
+    await one.stop()
+  })
+
   await t.test('while nobody looked, and by other ways', async (t) => {
     let one = await start()
     const [e, f] = ['e', 'f'].map((name) => one.ask(name)) as [string, string]
@@ -727,6 +753,26 @@ t.test('after a crash', async (t) => {
     t.same(after.journal.all(), [])
     await git(root, 'reset', '--quiet', '--hard', 'HEAD~1')
     await after.close()
+  })
+  t.test('what a git that was killed has locked is free again, unless one is at work', async (t) => {
+    const folder = join(root, '.git')
+    const locks = ['index.lock', 'HEAD.lock', 'refs/heads/main.lock'].map((path) => join(folder, path))
+    const isLocked = () => Promise.all(locks.map((path) => lstat(path).then(Boolean, () => false)))
+    for (const path of locks) await writeFile(path, '')
+    const waiting = spawn('git', ['-C', root, 'cat-file', '--batch'])
+    await new Promise((resolve) => {
+      waiting.stdout.once('data', resolve)
+      waiting.stdin.write('HEAD\n')
+    })
+    const busy = await openDesk(t, root, { state })
+    t.same(await isLocked(), [true, true, true])
+    await busy.close()
+    const ended = once(waiting, 'exit')
+    waiting.stdin.end()
+    await ended
+    const free = await openDesk(t, root, { state })
+    t.same(await isLocked(), [false, false, false])
+    await free.close()
   })
   t.test('a file that was edited by hand since stays, whether the change had happened or not', async (t) => {
     const before = await openDesk(t, root, { state })

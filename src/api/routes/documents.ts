@@ -46,6 +46,14 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
     name: Type.String({ pattern: NAME.source, examples: [example.name] }),
   })
   const access = kind === 'exemption' ? 'operator' : 'admin'
+  /** The request for an exemption tells why it was changed. */
+  const because = (name: string, reason: string | null) => {
+    if (kind === 'exemption') requests.because(name, reason)
+  }
+  const notAfterAll = (name: string) => (error: unknown) => {
+    because(name, null)
+    throw error
+  }
   const inForce = () => ({ documents: controller.inForce?.loaded.documents ?? [] })
 
   app.get(
@@ -132,19 +140,22 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
       }
       const override = { overrideIncident: overridesIncident(query), reason }
       let created = false
-      const plan = await controller.put(document, {
+      const dryRun = query.dry_run === 'true'
+      const putting = controller.put(document, {
         mayGoAhead(current) {
           created = current === null
           checkPut(headers, current)
+          if (!dryRun) because(name, reason)
         },
         mayBecome(model) {
           if (kind === 'exemption') requests.mayExempt(model, name, override)
           else if (kind === 'list') requests.mayBecome(model, override)
         },
-        dryRun: query.dry_run === 'true',
+        dryRun,
         by: caller,
         reason,
       })
+      const plan = await putting.catch(notAfterAll(name))
       if (plan !== null) return reply.send({ dry_run: true, document, plan: planBody(plan) })
       return reply
         .code(created ? 201 : 200)
@@ -171,15 +182,19 @@ function routesOf(app: Api, { controller, requests, fourEyes }: Context, kind: K
       config: { access, problems: [...CHANGING, 'not-found'] },
     },
     async ({ params: { name }, query, headers, caller }, reply) => {
-      const plan = await controller.delete(kind, name, {
+      const dryRun = query.dry_run === 'true'
+      const reason = reasonOf(headers)
+      const deleting = controller.delete(kind, name, {
         mayGoAhead(current) {
           if (current === null) throw missing(kind, name)
           checkConditions(headers, current)
+          if (!dryRun) because(name, reason)
         },
-        dryRun: query.dry_run === 'true',
+        dryRun,
         by: caller,
-        reason: reasonOf(headers),
+        reason,
       })
+      const plan = await deleting.catch(notAfterAll(name))
       if (plan !== null) return reply.send({ dry_run: true, plan: planBody(plan) })
       return reply.code(204).send(null)
     },

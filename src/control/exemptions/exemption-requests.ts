@@ -4,6 +4,7 @@ import type { Caller } from '../../caller.ts'
 import type { Incident } from '../../detect/incident.ts'
 import {
   type ExemptionRequest,
+  endOf,
   type RequestState,
   requesterOf,
   settled,
@@ -16,9 +17,11 @@ import { PrefixSet } from '../../policy/prefix-set.ts'
 import type { ExemptionDocument } from '../../policy/schema.ts'
 import type { RequestQuery, StoredRequest } from '../../store/exemption-requests.ts'
 import { HalfMadeError } from '../changes/carry-out.ts'
+import { DocumentError } from '../changes/document-change.ts'
 import type { Controller, InForce } from '../controller.ts'
 import { RequestBook, type RequestBookOptions } from './request-book.ts'
 import { RequestFollower } from './request-follower.ts'
+import { whyNever } from './why-never.ts'
 
 /** There is no such request, or none that the caller may see. */
 export class NoRequestError extends Error {}
@@ -91,8 +94,15 @@ export class ExemptionRequests {
     return open.length === 0 ? [] : graveIncidents(this.#sourcesOf(exemption), open)
   }
 
-  /** Nothing comes into force. @param lasts such as `30d`; null: as the exemption says */
+  /**
+   * Nothing comes into force.
+   * @param lasts such as `30d`; null: as the exemption says
+   * @throws DocumentError for what nobody could approve
+   */
   ask(exemption: ExemptionDocument, lasts: string | null, by: Caller): ExemptionRequest {
+    const { controller, now } = this.#options
+    const problems = whyNever(exemption, controller.inForce?.loaded ?? null, now())
+    if (problems.length > 0) throw new DocumentError(problems)
     const event = this.#book.event('requested', { by, reason: exemption.reason ?? null })
     const id = randomBytes(5).toString('hex')
     return this.#book.save({ id, stage: 'requested', exemption, lasts, events: [event] }, event)
@@ -108,6 +118,11 @@ export class ExemptionRequests {
     return this.#decide(id, by, async (request) => {
       if (fourEyes && requesterOf(request) === by.name)
         throw new FourEyesError(`${by.name} asked for it, so somebody else must approve it`)
+      const end = endOf(request)
+      if (request.lasts === null && end !== null && end <= now())
+        throw new RequestDecidedError(
+          `the time of request ${id} was over before anybody approved it; refuse it`,
+        )
       const ends = request.lasts === null ? null : now() + (parseDuration(request.lasts) ?? 0)
       const exemption: ExemptionDocument = {
         ...request.exemption,
@@ -196,8 +211,8 @@ export class ExemptionRequests {
     })
   }
 
-  /** Why an exemption is about to be revoked, for the history of its request. */
-  because(name: string, reason: string): void {
+  /** Why an exemption is about to be changed or revoked, for the history of its request; null: it is not, after all. */
+  because(name: string, reason: string | null): void {
     this.#follower.because(name, reason)
   }
 

@@ -17,9 +17,10 @@ export class RequestFollower {
     this.#now = now
   }
 
-  /** Why an exemption is about to be revoked, for the history of its request. */
-  because(name: string, reason: string): void {
-    this.#because.set(name, reason)
+  /** Why an exemption is about to be changed or revoked, for the history of its request; null: it is not, after all. */
+  because(name: string, reason: string | null): void {
+    if (reason === null) this.#because.delete(name)
+    else this.#because.set(name, reason)
   }
 
   /**
@@ -57,7 +58,8 @@ export class RequestFollower {
       if (now.events.length < request.events.length || event === undefined) book.keep(now)
       else book.save(now, event)
     } else if (document !== null) {
-      const event = book.event('changed', { by, reason: null })
+      const reason = this.#because.get(request.exemption.name) ?? null
+      const event = book.event('changed', { by, reason })
       book.save({ ...request, exemption: document, events: [...request.events, event] }, event)
     } else if ((endOf(request) ?? Number.POSITIVE_INFINITY) <= this.#now()) {
       book.keep({ ...request, stage: 'ended' })
