@@ -21,6 +21,7 @@ import { answerHeads } from './http/preconditions.ts'
 import { sendProblem } from './http/problem.ts'
 import { requestId } from './http/request-id.ts'
 import { secureHeaders } from './http/security-headers.ts'
+import { takeTurns } from './http/turns.ts'
 import { describe } from './openapi.ts'
 import { type Api, addRoutes, type Routes, type TypeBoxProvider } from './route.ts'
 import { alertRoutes } from './routes/alerts.ts'
@@ -84,6 +85,7 @@ export async function createApp(context: Context, needs: Needs, logger: Logger):
   answerOtherMethods(app)
   answerHeads(app)
   mustNameHost(app)
+  takeTurns(app)
   keepAudit(app, audit, logger)
   const authentication = { tokens, config, now: Date.now }
   await guard(app, authentication, config.limits)

@@ -362,6 +362,33 @@ t.test('the API is what /openapi.json says', async (t) => {
       t.same(await tell(said), answer, JSON.stringify(said.slice(0, 120)))
   })
 
+  t.test('who asks for very much at once starts a few programs at a time, and is told to wait', async (t) => {
+    const client = openSocketClient(join(g.directory, 'api.sock'))
+    t.teardown(() => client.close())
+    const running = async () => {
+      const { stdout } = await g.lab.exec(g.lab.gateway, ['ip', 'netns', 'pids', g.lab.gateway])
+      return stdout.trim().split('\n').length
+    }
+    const before = await running()
+    for (const path of ['/v1/history/HEAD', '/v1/history', '/v1/sources/100.64.1.2']) {
+      let most = 0
+      let isOver = false
+      const watching = (async () => {
+        while (!isOver) most = Math.max(most, await running())
+      })()
+      const asked = Array.from({ length: 250 }, () => client.ask({ method: 'GET', path }))
+      const answers = await Promise.all(asked)
+      isOver = true
+      await watching
+      const statuses = new Set(answers.map(({ status }) => status))
+      t.same([...statuses].sort(), [200, 429], path)
+      t.ok(most < before + 40, `${most} programs beside ${before}`)
+      const refused = answers.find(({ status }) => status === 429)
+      t.match(refused?.headers['retry-after'], /^[1-9]\d*$/)
+    }
+    t.equal((await client.ask({ method: 'HEAD', path: '/v1/history' })).status, 200)
+  })
+
   t.test('OPTIONS says which methods there are', async (t) => {
     for (const path of ['/v1/status', '/v1/exemptions/any']) {
       const { status, text, headers } = await g.ask('OPTIONS', path)

@@ -74,7 +74,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
         querystring: ListQuery,
         response: { 200: pageOf(RevisionSchema, 'a page of revisions') },
       },
-      config: { access: 'viewer', problems: READING },
+      config: { access: 'viewer', startsPrograms: true, problems: READING },
     },
     async ({ query }) => {
       const from = readCursor(query)
@@ -96,7 +96,7 @@ export const historyRoutes: Routes<Context> = (app, { controller, repository, re
         params: RevisionParams,
         response: { 200: DetailSchema },
       },
-      config: { access: 'viewer', problems: [...READING, 'not-found'] },
+      config: { access: 'viewer', startsPrograms: true, problems: [...READING, 'not-found'] },
     },
     async ({ params }) => {
       const { documents, files, patch, ...revision } = await repository.history.show(params.revision)

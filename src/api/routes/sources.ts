@@ -148,7 +148,7 @@ export const sourceRoutes: Routes<Context> = (app, context) => {
         querystring: OneQuery,
         response: { 200: SourceSchema },
       },
-      config: { access: 'viewer', problems: ['kernel-refused'] },
+      config: { access: 'viewer', startsPrograms: true, problems: ['kernel-refused'] },
     },
     async ({ params, query }) => {
       const asked = readMachine(params.address)
