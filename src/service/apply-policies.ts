@@ -5,6 +5,7 @@ import type { Config } from '../config/config.ts'
 import type { Controller } from '../control/controller.ts'
 import { ConfirmationPendingError, HeldError } from '../control/trial/pending.ts'
 import type { Enforcer } from '../kernel/enforcer.ts'
+import type { Diagnostic } from '../policy/diagnostic.ts'
 import { DirectoryError } from '../policy/files.ts'
 import { PolicyError } from '../policy/policy-error.ts'
 
@@ -18,7 +19,7 @@ export async function applyAtStart(
 ): Promise<void> {
   try {
     const { applied, loaded } = await metrics.timeApply(() => controller.applyUnlessHeld())
-    for (const diagnostic of loaded.diagnostics) log.warn({ diagnostic }, 'policy warning')
+    for (const diagnostic of loaded.diagnostics) logDiagnostic(log, diagnostic)
     log.info(
       { how: applied.how, digest: applied.digest, elements: applied.elements },
       'policies are in force',
@@ -61,10 +62,15 @@ function isOfThePolicies(error: unknown): error is Error {
 
 function logRefusal(log: Logger, error: Error): void {
   if (error instanceof PolicyError) {
-    for (const diagnostic of error.diagnostics) log.error({ diagnostic }, 'policy mistake')
+    for (const diagnostic of error.diagnostics) logDiagnostic(log, diagnostic)
     for (const { test, expectation, found } of error.failedTests) {
       log.error({ test, at: expectation.origin, found }, 'policy test failed')
     }
   }
   log.error({ reason: error.message }, 'policies not applied')
+}
+
+function logDiagnostic(log: Logger, diagnostic: Diagnostic): void {
+  if (diagnostic.severity === 'error') log.error({ diagnostic }, 'policy mistake')
+  else log.warn({ diagnostic }, 'policy warning')
 }

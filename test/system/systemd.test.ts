@@ -427,7 +427,11 @@ t.test('on a machine that runs systemd', async (t) => {
 
   t.test('the journal knows how grave each line is', async (t) => {
     const slip = '/etc/egress25/policies/slip.yaml'
-    await write(slip, 'kind: policy\n')
+    const expected = `{ from: ${BLOCKED.from}, to: ${BLOCKED.to}, verdict: allow }`
+    await write(
+      slip,
+      `kind: test\nname: slip\nexpect: [${expected}]\n---\nkind: exemption\nname: useless\nsources: [192.0.2.99]\n`,
+    )
     await machine.mustRun(['systemctl', 'reload', 'egress25'])
     const levels = async (...options: string[]) => {
       const text = await machine.mustRun(['journalctl', '-u', 'egress25', '-o', 'cat', ...options])
@@ -438,6 +442,11 @@ t.test('on a machine that runs systemd', async (t) => {
       return found.some(({ msg }) => msg === 'policies not applied') && found
     })
     t.same([...new Set(grave.map(({ level }) => level))], [50])
+    t.same(
+      grave.map(({ msg }) => msg).filter((msg) => msg.startsWith('polic')),
+      ['policy test failed', 'policies not applied'],
+    )
+    t.ok((await levels('--priority', 'warning')).some(({ msg }) => msg === 'policy warning'))
     t.ok((await levels()).some(({ level }) => level === 30))
     await machine.mustRun(['rm', slip])
     await machine.mustRun(['systemctl', 'reload', 'egress25'])
