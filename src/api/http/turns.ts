@@ -28,6 +28,8 @@ export function takeTurns(app: Api): void {
     route.handler = async function (request, reply) {
       const mayGoOn = turns.enter()
       if (mayGoOn === null) {
+        // There are many such refusals, if any.
+        request.isRepeated = true
         reply.header('retry-after', 1)
         throw new ApiError('too-many-requests', `${MOST_WAITING} requests of this sort wait already`)
       }
