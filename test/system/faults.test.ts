@@ -174,6 +174,8 @@ t.test('the disk is full, or read-only', async (t) => {
     return (await g.lab.exec(g.lab.relays, ['nft', 'list', 'set', 'inet', 'egress25', 'exempt4-32'])).stdout
   }
 
+  const words = (text: string) => text.split(/[\s,{}]+/)
+
   for (const [what, spoil, mend] of [
     ['full', () => fill(state), () => rm(join(state, 'filler'))],
     ['read-only', () => inside('remount,ro,bind'), () => inside('remount,rw,bind')],
@@ -181,19 +183,28 @@ t.test('the disk is full, or read-only', async (t) => {
     t.test(
       `the state directory is ${what}: enforcement goes on, and what will not last is said`,
       async (t) => {
-        const [first, second] = what === 'full' ? ['100.68.0.1', '100.68.0.2'] : ['100.68.1.1', '100.68.1.2']
-        await spoil()
-        t.equal(await put(`${what}-1`, first), 201)
+        const network = what === 'full' ? '100.68.0' : '100.68.1'
+        const second = `${network}.255`
+        let first = network
+        let number = 0
+        // The service may let go of a file after the disk was filled, and then there is room for one small change more.
+        await until('a change that will not last', async () => {
+          if (number === 0 || what === 'full') await spoil()
+          first = `${network}.${++number}`
+          t.equal(await put(`${what}-${number}`, first), 201)
+          const { ruleset } = (await g.get('/v1/status')) as { ruleset: { boot_file_error: string | null } }
+          return ruleset.boot_file_error !== null
+        })
         t.same(await g.client.connectAll([BOT, { ...BOT, from: first }]), ['reset', 'connected'])
         t.match(await g.get('/v1/status'), { in_sync: true, ruleset: { boot_file_error: String } })
         await g.nft('flush', 'ruleset')
         await until('the rules', async () => (await g.nft('list', 'tables')).includes('egress25'))
         t.same(await g.client.connectAll([BOT, { ...BOT, from: first }]), ['reset', 'connected'], 'healed')
-        t.notMatch(await afterBoot(), first)
+        t.notOk(words(await afterBoot()).includes(first))
         await mend()
-        t.equal(await put(`${what}-2`, second), 201)
-        t.match(await afterBoot(), first)
-        t.match(await afterBoot(), second)
+        t.equal(await put(`${what}-more`, second), 201)
+        const booted = words(await afterBoot())
+        t.ok([first, second].every((host) => booted.includes(host)))
         t.match(await g.get('/v1/status'), { in_sync: true, ruleset: { boot_file_error: null } })
       },
     )
