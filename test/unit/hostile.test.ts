@@ -17,7 +17,7 @@ import { loadPolicies } from '../../src/policy/load.ts'
 import { parseYaml } from '../../src/policy/yaml-source.ts'
 import './seed.ts'
 
-const PATIENCE = 20_000
+const PATIENCE = 60_000
 
 /** Characters of a bomb: a small part of what a file may have is plenty. */
 const BOMB = LIMITS.yamlBytes / 32
