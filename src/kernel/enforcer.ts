@@ -215,7 +215,7 @@ export class Enforcer {
   async #changing(ruleset: Ruleset, keep: Keep): Promise<Applied> {
     const before = this.#inForce?.ruleset ?? null
     const digest = digestOf(ruleset)
-    const { overNothing, ...applied } = await this.#locked(async () => {
+    const { overNothing, ...applied } = await this.#alone(async () => {
       const changed = await this.#change(ruleset, digest)
       const { change, log, ...sent } = changed
       this.#inForce = { ruleset, digest, log }
@@ -225,13 +225,23 @@ export class Enforcer {
     return applied
   }
 
+  /** When no other process is at it, and what an earlier one has begun has come to its end. */
   #locked<T>(work: () => Promise<T>): Promise<T> {
-    const folder = this.#stateDirectory
-    if (folder === null) return work()
-    return withLock(join(folder, LOCK_FILE), async () => {
-      await waitForFolder(folder)
+    return this.#alone(async () => {
+      await this.#waitForOthers()
       return work()
     })
+  }
+
+  /** When no other process is at it; an nft that one has left behind may be. */
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const folder = this.#stateDirectory
+    return folder === null ? work() : withLock(join(folder, LOCK_FILE), work)
+  }
+
+  /** @throws LockedError */
+  async #waitForOthers(): Promise<void> {
+    if (this.#stateDirectory !== null) await waitForFolder(this.#stateDirectory)
   }
 
   /** @throws KernelError */
@@ -259,6 +269,7 @@ export class Enforcer {
     const before = this.#inForce
     let overNothing = false
     if (before === null || before.digest === digest) {
+      await this.#waitForOthers()
       // A restarted service finds its own work and leaves it alone, with all its counters; unless somebody has changed
       // nftables meanwhile: nobody knows what, and to look at a million elements takes longer than to write them.
       const isIntact = before !== null || ((await this.#generation?.isAsNoted()) ?? true)
@@ -268,6 +279,8 @@ export class Enforcer {
       }
       overNothing = before === null && state === null
     } else {
+      // What nft is told here comes after all that others have begun, and does nothing where they have changed our table: to
+      // look for them first costs more than the change, as the kernel's list of locks is made up for each who reads it.
       const delta = difference(before.ruleset, ruleset)
       const script = delta === null ? null : renderDelta(delta, before.log, digest)
       if (delta !== null && script !== null && (await this.#try(script.text))) {
@@ -277,6 +290,7 @@ export class Enforcer {
         const change = { from: before.digest, to: digest, render }
         return { how: 'delta', ...size, log: script.log, overNothing, change }
       }
+      await this.#waitForOthers()
     }
     const log = await this.#replace(ruleset)
     const elements = ruleset.tables.reduce((sum, table) => sum + countElements(table), 0)
