@@ -5,7 +5,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Logger } from 'pino'
 import type { Alerts } from '../alerts/alerts.ts'
-import type { DriftNews } from '../alerts/message.ts'
+import type { DriftNews, ExemptionNews } from '../alerts/message.ts'
 import type { Caller } from '../caller.ts'
 import type { Incident, IncidentEvent } from '../detect/incident.ts'
 import { incidentBody } from '../detect/incident-body.ts'
@@ -219,13 +219,11 @@ export class News implements MonitorLog {
 
   /** Taken back by the service itself, because a host that it covers turned bad. */
   exemptionRevoked(revocation: DueRevocation): void {
-    const { alerts, gateway } = this.#options
-    const news = revocationNews(revocation, gateway)
+    const news = revocationNews(revocation, this.#options.gateway)
     const body = { exemption: news.exemption, incident: revocation.incident }
     this.#log.warn(body, 'an exemption was revoked: its host is infected')
     this.#events.publish('exemption', { event: news.event, ...body })
-    this.#writes.write(revocationKey(news), () => alerts.leave(revocationKey(news), news, revocation.time))
-    alerts.wake()
+    this.#leave(revocationKey(news), news, revocation.time)
   }
 
   /** A change is in git. */
@@ -312,11 +310,16 @@ export class News implements MonitorLog {
   #tellOfDrift(event: DriftNews['event'], body: Pick<DriftNews, 'by' | 'heal_in_ms'>): void {
     this.#events.publish('drift', { event, ...body })
     // The end is as severe as the beginning: whoever heard of that one waits for this one.
-    const { alerts, gateway } = this.#options
+    const { gateway } = this.#options
     const now = Date.now()
     const time = new Date(now).toISOString()
-    const news: DriftNews = { event, gateway, time, severity: 'critical', ...body }
-    this.#writes.write(event, () => alerts.leave(`${event}/${now}`, news, now))
+    this.#leave(`${event}/${now}`, { event, gateway, time, severity: 'critical', ...body }, now)
+  }
+
+  /** For what must be acted on and is no incident of a machine. */
+  #leave(key: string, news: DriftNews | ExemptionNews, time: number): void {
+    const { alerts } = this.#options
+    this.#writes.write(key, () => alerts.leave(key, news, time))
     alerts.wake()
   }
 }

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, lstat, mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t from 'tap'
+import type { DatabaseSync } from 'node:sqlite'
+import t, { type Test } from 'tap'
 import { toApiError } from '../../src/api/http/errors.ts'
 import { isSigned } from '../../src/api/routes/pull.ts'
 import { DocumentError } from '../../src/control/changes/document-change.ts'
@@ -315,23 +316,30 @@ t.test(
   },
 )
 
-t.test('an approval that fails is told by its reason, and can be repeated', async (t) => {
-  const root = await workTree(t)
+/** A service whose kernel refuses while it is told to, and the database beside it. */
+async function openMoody(t: Test, onRefused: (database: DatabaseSync) => void = () => {}) {
   const state = await directory(t)
   const database = openDatabase(join(state, 'egress25.db'))
   t.teardown(() => database.close())
-  let refuses = false
-  const desk = await openDesk(t, root, {
+  const kernel = { refuses: false }
+  const desk = await openDesk(t, await workTree(t), {
     state,
     onApply() {
-      if (!refuses) return
-      database.exec(
-        "CREATE TRIGGER full BEFORE UPDATE ON exemption_requests BEGIN SELECT RAISE(FAIL, 'the disk is full'); END",
-      )
+      if (!kernel.refuses) return
+      onRefused(database)
       throw new KernelError('refused', 'the kernel says no')
     },
   })
   t.teardown(() => desk.close())
+  return { database, desk, kernel }
+}
+
+t.test('an approval that fails is told by its reason, and can be repeated', async (t) => {
+  const { database, desk, kernel } = await openMoody(t, (database) =>
+    database.exec(
+      "CREATE TRIGGER full BEFORE UPDATE ON exemption_requests BEGIN SELECT RAISE(FAIL, 'the disk is full'); END",
+    ),
+  )
   const requests = new ExemptionRequests({
     store: new ExemptionRequestStore(database),
     controller: desk.controller,
@@ -344,10 +352,10 @@ t.test('an approval that fails is told by its reason, and can be repeated', asyn
   const decision = { by: { ...ALICE, name: 'carol' }, reason: null, overrideIncident: false }
   await desk.put('policy', 'residential', { networks: ['100.64.0.0/10'], mode: 'observe' })
   const { id } = requests.ask({ kind: 'exemption', name: 'acme', sources: ['100.64.12.7'] }, null, ALICE)
-  refuses = true
+  kernel.refuses = true
   await t.rejects(requests.approve(id, decision), { message: 'the kernel says no' })
   database.exec('DROP TRIGGER full')
-  refuses = false
+  kernel.refuses = false
   t.equal((await requests.approve(id, decision)).stage, 'approved')
   t.same(
     desk.controller.inForce?.model.exemptions.map(({ name }) => name),
@@ -871,18 +879,7 @@ t.test('a revision is taken back by another one', async (t) => {
 })
 
 t.test('an exemption that is to be revoked is, also after a restart, and told of once', async (t) => {
-  const root = await workTree(t)
-  const state = await directory(t)
-  const database = openDatabase(join(state, 'egress25.db'))
-  t.teardown(() => database.close())
-  let refuses = false
-  const desk = await openDesk(t, root, {
-    state,
-    onApply() {
-      if (refuses) throw new KernelError('refused', 'the kernel says no')
-    },
-  })
-  t.teardown(() => desk.close())
+  const { database, desk, kernel } = await openMoody(t)
   const due = new DueRevocations(database)
   const told: string[] = []
   const failed: string[] = []
@@ -904,10 +901,10 @@ t.test('an exemption that is to be revoked is, also after a restart, and told of
   await desk.put('exemption', 'acme', EXEMPTION)
   await desk.put('exemption', 'net', { sources: ['100.64.12.0/24'] })
   await desk.put('exemption', 'other', { sources: ['100.64.99.7'] })
-  refuses = true
+  kernel.refuses = true
   await start([]).incident(opened)
   t.same([failed, told, due.all().length], [['acme', 'net'], [], 2])
-  refuses = false
+  kernel.refuses = false
 
   const second = start([incident as unknown as Incident])
   await second.resume()
